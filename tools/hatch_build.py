@@ -1,0 +1,24 @@
+"""Build hook: generates the Python code of `protos/`, so that none of it is committed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class GenerateProtos(BuildHookInterface):  # type: ignore[misc, type-arg, unused-ignore]
+    """Runs before wheels and editable installs; sdists carry `protos/` itself."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Writes `build/generated`; raises SystemExit with protoc's status when a proto is wrong."""
+        del version, build_data
+        if self.target_name != "sdist":
+            sys.path.insert(0, str(Path(self.root) / "tools"))
+            import generate_protos
+
+            generate_protos.generate(Path(self.root))
