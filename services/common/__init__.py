@@ -1,0 +1,1 @@
+"""What runner, health and reporter share: servers, the Attach stream, journals, keys, the task model."""
