@@ -1,0 +1,1 @@
+"""The runner: validation, plan, state machines, journal, kill orchestration and recovery of tasks."""

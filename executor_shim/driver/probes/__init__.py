@@ -1,0 +1,1 @@
+"""Carrying out what health asks for, inside the container."""

@@ -1,0 +1,246 @@
+"""The forked child on its way to exec: the order of the steps is the point."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import signal
+import stat
+
+from executor_shim.coordinator import linux
+from executor_shim.coordinator.tree import MARKER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+_SIGNALS = [number for number in range(1, signal.NSIG) if number not in (signal.SIGKILL, signal.SIGSTOP)]
+_DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
+_OPEN_LOG = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_OPEN_DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Command:
+    """What to execute and as what. All strings as the kernel takes them; relative paths are relative to `sandbox`."""
+
+    __slots__ = ("argv", "cwd", "env", "marker", "profile", "sandbox", "stderr", "stdout", "user")
+
+    def __init__(
+        self,
+        *,
+        argv: list[bytes],
+        env: dict[bytes, bytes],
+        cwd: bytes,
+        user: str,
+        sandbox: bytes,
+        stdout: bytes = b"",
+        stderr: bytes = b"",
+        profile: bytes = b"",
+    ) -> None:
+        self.argv = argv
+        self.env = env
+        self.cwd = cwd
+        self.user = user
+        self.sandbox = sandbox
+        self.stdout = stdout
+        """File to append to; empty: /dev/null."""
+        self.stderr = stderr
+        self.profile = profile
+        """File that bash reads first, if it exists."""
+        self.marker = os.urandom(16).hex()
+
+
+class _Refused(Exception):
+    """The command cannot be carried out, for a reason that is not the kernel's."""
+
+
+class _Progress:
+    """What is being tried just now: the place that an error names."""
+
+    __slots__ = ("step",)
+
+    def __init__(self) -> None:
+        self.step = b"start"
+
+
+def run(command: Command, report: int, output: int, parent: int) -> NoReturn:
+    """Become the command. Writes `step: reason` to `report` and exits with 127 if that fails.
+
+    Args:
+        command: what to become.
+        report: write end of a pipe that exec closes.
+        output: descriptor for stdout and stderr, or -1 to open the command's files.
+        parent: pid of the coordinator.
+    """
+    progress = _Progress()
+    try:
+        _become(command, output, parent, progress)
+    except OSError as error:
+        reason = error.strerror or "unknown error"
+    except _Refused as error:
+        reason = str(error)
+    except BaseException as error:  # noqa: BLE001 - nothing may unwind into the coordinator's own frames
+        reason = f"internal error: {type(error).__name__}"
+    try:
+        os.write(report, progress.step[:2048] + b": " + reason.encode("utf-8", "replace"))
+    finally:
+        os._exit(127)
+
+
+def _become(command: Command, output: int, parent: int, progress: _Progress) -> NoReturn:
+    os.setsid()
+    # All signals are blocked since before the fork: none may reach the coordinator's handlers in here.
+    signal.set_wakeup_fd(-1)
+    for number in _SIGNALS:
+        try:
+            signal.signal(number, signal.SIG_DFL)
+        except OSError:
+            # libc keeps some real-time signals for itself.
+            continue
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
+
+    progress.step = f"user {command.user!r}".encode("utf-8", "replace")
+    account = _account(command.user)
+    progress.step = b"sandbox " + command.sandbox
+    sandbox = os.open(command.sandbox, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for label, path, directory in (
+        (b"cwd ", command.cwd, command.cwd),
+        (b"stdout ", command.stdout, os.path.dirname(command.stdout)),
+        (b"stderr ", command.stderr, os.path.dirname(command.stderr)),
+    ):
+        progress.step = label + path
+        _make_directories(sandbox, _inside(command.sandbox, directory), account)
+    if account is not None:
+        progress.step = f"user {command.user!r}".encode("utf-8", "replace")
+        os.setgroups(os.getgrouplist(account.pw_name, account.pw_gid))
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+
+    # A change of user resets it, so not before. The parent may have died in between.
+    progress.step = b"prctl"
+    linux.die_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(127)
+
+    progress.step = b"sandbox " + command.sandbox
+    os.fchdir(sandbox)
+    progress.step = b"stdin /dev/null"
+    os.dup2(os.open(b"/dev/null", os.O_RDONLY), 0)
+    if output >= 0:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+    else:
+        progress.step = b"stdout " + command.stdout
+        os.dup2(_open_log(command.stdout), 1)
+        progress.step = b"stderr " + command.stderr
+        os.dup2(_open_log(command.stderr), 2)
+    env = _environment(command)
+    if command.cwd:
+        progress.step = b"cwd " + command.cwd
+        os.chdir(command.cwd)
+    progress.step = b"exec " + command.argv[0]
+    _exec(command.argv, env)
+
+
+def _account(user: str) -> pwd.struct_passwd | None:
+    """The account to change to; None: stay as we are."""
+    if not user:
+        return None
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise _Refused("unknown") from None
+    if account.pw_uid == os.geteuid():
+        return None
+    if os.geteuid() != 0:
+        raise _Refused("only root can start processes as another user")
+    return account
+
+
+def _inside(sandbox: bytes, directory: bytes) -> bytes:
+    """The directory as seen from the sandbox; empty when it lies elsewhere: there we make nothing."""
+    if not directory.startswith(b"/"):
+        return directory
+    sandbox = sandbox.rstrip(b"/") + b"/"
+    return directory[len(sandbox) :] if directory.startswith(sandbox) else b""
+
+
+def _make_directories(sandbox: int, path: bytes, account: pwd.struct_passwd | None) -> None:
+    """Make what is missing of a path inside the sandbox, and give it to the user.
+
+    The sandbox can be written by tasks, and this may run as root: no symbolic link is followed. Where there is one, the
+    user's own rights decide later, when the file is opened.
+    """
+    here = os.dup(sandbox)
+    for name in path.split(b"/"):
+        if name in (b"", b"."):
+            continue
+        try:
+            below = _open_directory(here, name, account)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                break
+            raise
+        os.close(here)
+        here = below
+    os.close(here)
+
+
+def _open_directory(here: int, name: bytes, account: pwd.struct_passwd | None) -> int:
+    try:
+        return os.open(name, _OPEN_DIRECTORY | os.O_PATH, dir_fd=here)
+    except FileNotFoundError:
+        try:
+            os.mkdir(name, 0o755, dir_fd=here)
+        except FileExistsError:
+            # Another process of the task was faster.
+            return os.open(name, _OPEN_DIRECTORY | os.O_PATH, dir_fd=here)
+    made = os.open(name, _OPEN_DIRECTORY, dir_fd=here)
+    if account is not None and os.fstat(made).st_uid == os.geteuid():
+        os.fchown(made, account.pw_uid, account.pw_gid)
+    return made
+
+
+def _open_log(path: bytes) -> int:
+    if not path:
+        return os.open(b"/dev/null", os.O_WRONLY)
+    # A FIFO that nobody reads would block here for ever: do not wait, and take nothing but files.
+    fd = os.open(path, _OPEN_LOG, 0o644)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise _Refused("not a regular file")
+    os.set_blocking(fd, True)
+    return fd
+
+
+def _environment(command: Command) -> dict[bytes, bytes]:
+    env = command.env
+    if not command.user:
+        try:
+            name = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            name = str(os.geteuid())
+        env.setdefault(b"USER", name.encode())
+        env.setdefault(b"LOGNAME", name.encode())
+    if command.profile:
+        profile = os.path.join(command.sandbox, command.profile)
+        if os.path.exists(profile):
+            env[b"BASH_ENV"] = profile
+    env[MARKER.encode()] = command.marker.encode()
+    return env
+
+
+def _exec(argv: list[bytes], env: dict[bytes, bytes]) -> NoReturn:
+    """Like execvp with the PATH of the new environment. Raises OSError."""
+    if b"/" in argv[0]:
+        os.execve(argv[0], argv, env)  # noqa: S606 - a shell is the command's own affair
+    denied: OSError | None = None
+    for directory in (env.get(b"PATH") or _DEFAULT_PATH).split(b":"):
+        try:
+            os.execve(os.path.join(directory, argv[0]), argv, env)  # noqa: S606 - see above
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            denied = error
+    raise denied or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))

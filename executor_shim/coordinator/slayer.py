@@ -1,0 +1,176 @@
+"""Carries out what `kills` and `deadlines` decide: finds the processes of a task and signals them."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from executor_shim.coordinator import tree
+from executor_shim.coordinator.deadlines import ALL, Deadlines
+from executor_shim.coordinator.kills import GONE, KILL, STUCK, TERM, Kills
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from executor_shim.coordinator.family import Family
+    from executor_shim.coordinator.hands import Hands
+    from executor_shim.coordinator.wire import Message
+
+STRAYS = ""
+"""Key under which processes of no known task are killed."""
+
+_NEWCOMER_LOOKS = 4
+"""Further looks after SIGTERM for what was forked meanwhile. Who escapes them is killed in the end."""
+
+
+class Slayer:
+    """Ends tasks, politely or not."""
+
+    def __init__(self, family: Family, tell: Callable[[Message], None]) -> None:
+        """Wire up; `hands` must be set before use."""
+        self.hands: Hands
+        self._family = family
+        self._tell = tell
+        self._kills = Kills()
+        self._deadlines = Deadlines()
+        self.closed = False
+        """Nothing may be started any more."""
+
+    def refuses(self, task: str, now: float) -> bool:
+        """A process that is started now would be killed at once."""
+        return self.closed or self._kills.killing(task) or self._deadlines.passed(task, now)
+
+    def limit(self, task: str) -> float | None:
+        """The hard deadline in force for a task (`ALL`: for every task)."""
+        return self._deadlines.limit(task)
+
+    def terminate(self, task: str, kill_at: float, now: float) -> None:
+        """SIGTERM now, SIGKILL at `kill_at`, an event when nothing is left."""
+        self._kills.terminate(task, kill_at, now)
+
+    def hard(self, task: str, at: float) -> None:
+        """SIGKILL at `at` at the latest, and no start after it."""
+        if task != ALL:
+            self.hands.task(task)
+        self._deadlines.set(task, at)
+
+    def terminate_all(self, kill_at: float, now: float) -> None:
+        """SIGTERM to everything, SIGKILL at `kill_at`."""
+        self._deadlines.set(ALL, kill_at)
+        for task in self._inhabited():
+            self._kills.terminate(task, kill_at, now)
+
+    def kill_all(self, now: float) -> None:
+        """SIGKILL to everything, and no start any more."""
+        self.closed = True
+        for task in self._inhabited():
+            self._kills.kill(task, now)
+
+    def _inhabited(self) -> set[str]:
+        return {child.task for child in self._family.children.values()} | {STRAYS}
+
+    def forget(self, task: str) -> None:
+        """Drop a task's limit."""
+        self._deadlines.forget(task)
+
+    def emptied(self, task: str, now: float) -> None:
+        """The last own child of a task was reaped."""
+        if task in self._kills:
+            self._kills.poke(task, now)
+        else:
+            self._report(task)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is being ended."""
+        return not self._kills
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        for task in self._deadlines.expire(now):
+            for each in self._inhabited() if task == ALL else (task,):
+                self._kills.kill(each, now)
+        while due := self._kills.take_due(now):
+            self.hands.look_for_orphans()
+            procs = tree.snapshot()
+            for task, action in due:
+                self._carry_out(task, action, procs, now)
+
+    def _carry_out(self, key: str, action: str, procs: dict[int, tree.Proc], now: float) -> None:
+        task = self.hands.tasks.get(key)
+        found = self._members(key, procs)
+        fresh = False
+        if action == KILL:
+            fresh = self._signal(key, found, signal.SIGKILL)
+        elif action == TERM:
+            if task is not None:
+                task.signalled.clear()
+            looks = _NEWCOMER_LOOKS
+            victims = found
+            while victims and looks:
+                self._signal(key, victims, signal.SIGTERM)
+                # A stopped process does not see SIGTERM before it goes on.
+                self._signal(key, victims, signal.SIGCONT)
+                looks -= 1
+                victims = [proc for proc in self._members(key, tree.snapshot()) if not self._signalled(key, proc)]
+        outcome = self._kills.looked(key, len(found), self._family.alive(key), now, fresh=fresh)
+        if outcome == STUCK:
+            if task is not None:
+                task.stuck = True
+            self._report(key)
+        elif outcome == GONE:
+            self._report(key)
+
+    def _members(self, key: str, procs: dict[int, tree.Proc]) -> list[tree.Proc]:
+        task = self.hands.tasks.get(key)
+        children = self._family.children
+        markers = task.markers() if task is not None else set()
+        markers.update(probe.marker for probe in self._family.probes(key))
+        return tree.members(
+            procs,
+            os.getpid(),
+            owned=lambda top: top in children and children[top].task == key,
+            excluded=(self.hands.driver,),
+            pinned_sids=self._family.leaders(key),
+            markers=markers,
+            foreign=task.foreign if task is not None else {},
+        )
+
+    def _signal(self, key: str, procs: list[tree.Proc], number: int) -> bool:
+        """Signal all; True when some of them had not been signalled before."""
+        fresh = False
+        task = self.hands.tasks.get(key)
+        for proc in procs:
+            error = tree.send(proc, number)
+            if task is not None:
+                task.complain(error)
+                fresh = fresh or not self._signalled(key, proc)
+                task.signalled.add((proc.pid, proc.ticks))
+        return fresh
+
+    def _signalled(self, key: str, proc: tree.Proc) -> bool:
+        task = self.hands.tasks.get(key)
+        return task is not None and (proc.pid, proc.ticks) in task.signalled
+
+    def _report(self, key: str) -> None:
+        if key == STRAYS:
+            return
+        task = self.hands.tasks.get(key)
+        alive = self._family.alive(key)
+        event: Message = {
+            "ev": "task",
+            "task": key,
+            "alive": alive,
+            "stuck": task is not None and task.stuck and alive > 0,
+        }
+        if task is not None and task.errors:
+            event["error"] = "; ".join(task.errors)
+        if task is not None and not alive:
+            task.rest()
+            event["stuck"] = False
+        self._tell(event)
+
+    def due(self) -> float:
+        """When `tick` has something to do."""
+        return min(self._kills.due(), self._deadlines.due())

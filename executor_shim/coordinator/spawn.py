@@ -1,0 +1,54 @@
+"""Fork and report: the parent's half of starting a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from executor_shim.coordinator import child
+
+_EVERY_SIGNAL = signal.valid_signals()
+
+
+def spawn(command: child.Command, output: int = -1) -> tuple[int, int]:
+    """Fork a child that becomes `command`. Does not wait for it.
+
+    Args:
+        command: what to become.
+        output: descriptor for its stdout and stderr; -1: the command's own files.
+
+    Returns:
+        pid, and the read end of a pipe (non-blocking): end of file means that exec has happened, text is the error.
+
+    Raises:
+        OSError: no pipe or no process could be had.
+    """
+    parent = os.getpid()
+    read_end, write_end = os.pipe()
+    try:
+        os.set_blocking(read_end, False)
+        # A signal between fork and the child's own dispositions would write into the parent's wake-up pipe.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _EVERY_SIGNAL)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                child.run(command, write_end, output, parent)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except OSError:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+    return pid, read_end
+
+
+def exec_error(pipe: int) -> str | None:
+    """Read the pipe of `spawn`: None: nothing yet; empty: exec has happened; else the error.
+
+    A child that dies before exec shows as exec'ed here and as ended by its signal right after.
+    """
+    try:
+        return os.read(pipe, 4096).decode("utf-8", "replace")
+    except BlockingIOError:
+        return None

@@ -1,0 +1,99 @@
+"""Start of the driver: SUBSCRIBE first, everything else afterwards.
+
+The agent counts the time until the executor subscribes, so nothing is loaded for it but sockets: the call is encoded by
+hand. grpc, asyncio, protobuf and logging come while the agent is preparing its answer.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+from executor_shim.driver.agent import adoption
+from executor_shim.driver.agent.endpoint import Endpoint
+from executor_shim.driver.agent.wire import subscribe_call
+from executor_shim.driver.environment import BadEnvironment, Environment
+from executor_shim.driver.options import Options
+from executor_shim.driver.state.book import Book
+from executor_shim.driver.state.memlog import MemoryLog
+
+# The coordinator's message {"op":"stream"}, framed: the json module can wait.
+_KEEP_STREAM = b'\x00\x00\x00\x0f{"op":"stream"}'
+# Nothing that was started by mistake twice in a row gets better by a third time.
+_BAD_START = 2
+
+
+def main(argv: list[str]) -> int:
+    """Runs one driver; returns when the executor is over."""
+    options = Options(argv)
+    hands_socket = socket.socket(fileno=options.fd)
+    try:
+        environment = Environment(os.environ)
+    except BadEnvironment as error:
+        sys.stderr.write(f"trivet-executor: {error}\n")
+        hands_socket.sendall(_framed(b'{"op":"end","code":2}'))
+        return _BAD_START
+    token = os.pread(options.token_fd, 1 << 16, 0).decode() if options.token_fd >= 0 else ""
+    endpoint = Endpoint(environment, token)
+    book = Book(MemoryLog(options.state_fds))
+    stream, adopted = _stream(options, environment, endpoint, book, hands_socket)
+
+    # From here on the agent works, and there is time.
+    import asyncio
+    import logging
+
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s trivet-driver %(levelname)s %(message)s")
+    from executor_shim.driver.hub import Hub
+
+    book.ensure_secret()
+
+    async def work() -> None:
+        await Hub(options, environment, endpoint, book, hands_socket).run(stream, adopted=adopted)
+
+    asyncio.run(work())
+    return 0
+
+
+def _stream(
+    options: Options, environment: Environment, endpoint: Endpoint, book: Book, hands_socket: socket.socket
+) -> tuple[socket.socket | None, bool]:
+    """The event stream: an older driver's if it stands, else a new one; None when the agent does not listen."""
+    if options.stream_fd >= 0 and book.stream_open:
+        old = socket.socket(fileno=options.stream_fd)
+        try:
+            adoption.settle(old, book.stream_offset, book.last_piece)
+        except OSError:
+            # Broken: reading will say so.
+            pass
+        return old, True
+    if book.pending or book.shutdown or book.agent_lost_at or (book.identity and not environment.checkpoint):
+        # Events are to be handled before the lists are made, or there is a policy to follow first.
+        return None, False
+    try:
+        sock = endpoint.connect()
+    except OSError:
+        return None, False
+    call = subscribe_call(
+        environment.executor_id, environment.framework_id, book.unacknowledged_tasks(), book.unacknowledged_updates()
+    )
+    book.open_stream()
+    # Kept before it is used: whatever moment this driver dies at, the next one finds the stream.
+    socket.send_fds(hands_socket, [_KEEP_STREAM], [sock.fileno()])
+    try:
+        sock.sendall(endpoint.request(call, subscribe=True))
+    except OSError:
+        sock.close()
+        book.close_stream()
+        return None, False
+    return sock, False
+
+
+def _framed(body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + body
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""Where the agent listens, how to connect to it, and the head of a request.
+
+Loaded before SUBSCRIBE is sent, so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from executor_shim.driver.environment import Environment
+
+# A connection attempt has to fit several times into the agent's 2 s window for re-registration.
+CONNECT_TIMEOUT = 0.5
+
+
+class Endpoint:
+    """The agent's executor API."""
+
+    def __init__(self, environment: Environment, token: str) -> None:
+        """Takes the address from the environment.
+
+        Args:
+            environment: Of the executor.
+            token: Bearer token, empty when the agent gave none. Goes into every request, and nowhere else.
+        """
+        self._host = environment.agent_host
+        self._port = environment.agent_port
+        self._domain_socket = environment.domain_socket
+        self._authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+        # The unix socket serves the long path only.
+        prefix = f"/{environment.libprocess_id}" if environment.libprocess_id else ""
+        self._path = f"{prefix}/api/v1/executor"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self._host_header = f"{host}:{self._port}"
+
+    def request(self, body: bytes, *, subscribe: bool = False) -> bytes:
+        """A whole POST."""
+        accept = "Accept: application/x-protobuf\r\n" if subscribe else ""
+        head = (
+            f"POST {self._path} HTTP/1.1\r\nHost: {self._host_header}\r\n{self._authorization}{accept}"
+            f"Content-Type: application/x-protobuf\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+    def addresses(self) -> list[tuple[int, Any]]:
+        """(family, address) in the order to try: the unix socket first when the agent has one.
+
+        A container with a root filesystem of its own has the variable but not the file: then it is TCP.
+        """
+        found: list[tuple[int, Any]] = []
+        path = self._domain_socket
+        if path and os.path.exists(path):
+            found.append((socket.AF_UNIX, path if len(os.fsencode(path)) <= 107 else os.path.relpath(path)))
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        return [*found, (family, (self._host, self._port))]
+
+    def connect(self) -> socket.socket:
+        """A connected socket, waiting at most CONNECT_TIMEOUT for each address.
+
+        Raises:
+            OSError: Nobody answers.
+        """
+        refused: OSError = ConnectionRefusedError()
+        for family, address in self.addresses():
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(CONNECT_TIMEOUT)
+                sock.connect(address)
+                return prepare(sock)
+            except OSError as error:
+                sock.close()
+                refused = error
+        raise refused
+
+    async def connect_async(self) -> socket.socket:
+        """The same without blocking the loop; the socket is non-blocking.
+
+        Raises:
+            OSError: Nobody answers.
+        """
+        import asyncio
+
+        refused: OSError = ConnectionRefusedError()
+        for family, address in self.addresses():
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            try:
+                await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, address), CONNECT_TIMEOUT)
+                return prepare(sock)
+            except (OSError, TimeoutError) as error:
+                sock.close()
+                refused = error if isinstance(error, OSError) else ConnectionRefusedError("timed out")
+        raise refused
+
+
+def prepare(sock: socket.socket) -> socket.socket:
+    """No Nagle (two small writes would wait 40 ms for a delayed ACK), and keepalive to find half-open connections."""
+    if sock.family == socket.AF_UNIX:
+        return sock
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    return sock

@@ -1,0 +1,45 @@
+"""The driver's command line, as the coordinator writes it. Loaded before SUBSCRIBE is sent."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Options:
+    """Descriptors from the coordinator, and the executor's own options."""
+
+    __slots__ = (
+        "fd",
+        "generation",
+        "incarnation",
+        "linger",
+        "service_deadline",
+        "services",
+        "state_fds",
+        "stream_fd",
+        "token_fd",
+    )
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        """Reads `--name value` pairs; unknown ones belong to a newer coordinator and are passed over.
+
+        Raises:
+            KeyError: One that is needed is missing.
+            ValueError: One is malformed.
+        """
+        values = {name: value for name, value in zip(argv[::2], argv[1::2], strict=False) if name.startswith("--")}
+        self.fd = int(values["--fd"])
+        first, second = values["--state-fds"].split(",")
+        self.state_fds = (int(first), int(second))
+        self.token_fd = int(values.get("--token-fd", -1))
+        self.stream_fd = int(values.get("--stream-fd", -1))
+        self.generation = int(values["--generation"])
+        self.incarnation = values["--incarnation"]
+        # Directory of the services' sockets.
+        self.services = values["--services"]
+        # Seconds that an idle executor waits for another task.
+        self.linger = float(values.get("--linger", 0))
+        # Seconds until a task that no runner has taken is given up.
+        self.service_deadline = float(values.get("--service-deadline", 60))

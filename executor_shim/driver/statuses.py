@@ -1,0 +1,62 @@
+"""From a proposed status to the exact bytes that the agent gets (Mesos: who fills what in TaskStatus)."""
+
+from __future__ import annotations
+
+import os
+import uuid as uuids
+
+from executor_shim.driver.state.entries import TERMINAL_STATES, Task
+from mesos.v1 import mesos_pb2
+from mesos.v1.executor import executor_pb2
+from trivet.reporter.v1 import reporter_pb2
+
+# How far along a state is: a status may not go back.
+_RANKS = {
+    mesos_pb2.TASK_STARTING: 1,
+    mesos_pb2.TASK_RUNNING: 2,
+    mesos_pb2.TASK_KILLING: 3,
+    **dict.fromkeys(TERMINAL_STATES, 4),
+}
+
+
+def new_uuid() -> bytes:
+    """16 raw bytes of a version 4 uuid: the agent refuses any other form."""
+    return uuids.UUID(bytes=os.urandom(16), version=4).bytes
+
+
+def rejection(task: Task, state: int) -> reporter_pb2.Rejection:
+    """Why the task cannot be given a status of `state`; UNSPECIFIED when it can."""
+    if task.latch is not None:
+        return reporter_pb2.REJECTION_ALREADY_TERMINAL
+    rank = _RANKS.get(state, 0)
+    newest = max((_RANKS.get(entry.state, 0) for entry in task.accepted), default=0)
+    # RUNNING may repeat (health and check updates); everything else comes once.
+    if rank == 0 or rank < newest or (rank == newest and state != mesos_pb2.TASK_RUNNING):
+        return reporter_pb2.REJECTION_OUT_OF_ORDER
+    return reporter_pb2.REJECTION_UNSPECIFIED
+
+
+def finished(status: mesos_pb2.TaskStatus, *, executor_id: str, uuid: bytes, now: float) -> bytes:
+    """A serialised `Call.Update` of the status: from here on the same bytes until they are acknowledged.
+
+    Args:
+        status: As proposed; not changed.
+        executor_id: Of this executor; the agent does not add it.
+        uuid: 16 bytes.
+        now: Wall clock, seconds, for a status without a timestamp.
+    """
+    update = executor_pb2.Call.Update()
+    update.status.CopyFrom(status)
+    update.status.uuid = uuid
+    update.status.source = mesos_pb2.TaskStatus.SOURCE_EXECUTOR
+    update.status.executor_id.value = executor_id
+    if not update.status.HasField("timestamp"):
+        update.status.timestamp = now
+    # Left to the agent: a wrong one would be dropped without a word.
+    update.status.ClearField("agent_id")
+    return update.SerializeToString()
+
+
+def fallback(task_id: str, state: str, message: str) -> mesos_pb2.TaskStatus:
+    """A status from the driver's own table."""
+    return mesos_pb2.TaskStatus(task_id=mesos_pb2.TaskID(value=task_id), state=state, message=message)

@@ -1,0 +1,32 @@
+"""Entry of the `trivet` command. Imports what a command needs only when it is given: `trivet --help` is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from services.cli.arguments import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status (2: it could not begin)."""
+    options = parse(sys.argv[1:] if argv is None else argv)
+    # Children are started by vfork; gRPC's fork handlers cost time and guard nothing here.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # A task's life is shown; gRPC's own words about a restarting service are not for the reader.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if options.verb == "up":
+        from services.cli.up import up
+
+        return up(options)
+    from services.cli.run import run
+
+    return run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Command line of `trivet`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PORT = re.compile(r"([\w\-./]+):([0-9]{1,5})")
+
+_RUN_TEXT = """\
+Runs one task through every part of the system: a local Mesos agent launches trivet-executor, and runner, health and
+reporter take care of the task. The stack is started for this run in a directory of its own, or taken from --services.
+
+TASK.json is a Thermos task (`processes`), or an Aurora job (`task` and what the job says around it). A COMMAND becomes
+a task of one process. Commands run in the task's sandbox, with your PATH and with a bare environment else.
+"""
+_RUN_END = """\
+exit status:
+  0    the task finished (TASK_FINISHED)
+  1    the task ended in any other way
+  2    nothing was started: bad arguments, or an invalid task
+  130  the task was killed (TASK_KILLED)
+
+Ctrl-C kills the task in order: SIGTERM, its grace period, its final processes. Ctrl-C again kills it at once.
+
+With --output json each line on stdout is an object: {"type": "status", ...} for every status update that the scheduler
+receives, {"type": "process", ...} for every transition of a process, and {"type": "end", "state", "sandbox"} at last.
+"""
+_UP_TEXT = """\
+Runs runner, health and reporter in the foreground, for executors that a real Mesos agent on this host launches. A
+service that dies is started again. Running tasks are not disturbed when this command ends: start it again with the same
+directory.
+"""
+_UP_END = """\
+in DIR:
+  run/     sockets; executors get it with: trivet-executor --services DIR/run
+  state/   journals; keep them
+  logs/    one file a service
+"""
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line; prints help or an error and raises SystemExit where due.
+
+    Everything behind the first `--` is the command, whatever it looks like.
+    """
+    words = list(argv)
+    command: list[str] | None = None
+    if "--" in words:
+        split = words.index("--")
+        words, command = words[:split], words[split + 1 :]
+    parser = _parser()
+    options = parser.parse_args(words)
+    options.command = command
+    if options.verb == "run":
+        _check_run(parser, options)
+    elif command is not None:
+        parser.error("`up` takes no command")
+    return options
+
+
+def _check_run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.command is not None and options.task is not None:
+        parser.error("give either TASK.json or a command, not both")
+    if not options.command and options.task is None:
+        parser.error("what shall run? Give TASK.json, or -- and a command")
+    names = [name for name, _ in options.port]
+    if len(set(names)) != len(names):
+        parser.error("--port: a name is given twice")
+    options.port = dict(options.port)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trivet", description="Trivet, a Mesos executor whose parts can be restarted."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    _add_run(
+        verbs.add_parser(
+            "run",
+            help="run one task on this machine and watch it",
+            usage="trivet run [options] TASK.json\n       trivet run [options] -- COMMAND [ARG...]",
+            description=_RUN_TEXT,
+            epilog=_RUN_END,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
+    up = verbs.add_parser(
+        "up",
+        help="run the services for a Mesos agent on this machine",
+        description=_UP_TEXT,
+        epilog=_UP_END,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    up.add_argument("--dir", required=True, metavar="DIR", help="where sockets, state and logs are; made when missing")
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument("task", nargs="?", metavar="TASK.json", help="the task; - reads it from stdin")
+    run.add_argument(
+        "--services",
+        metavar="DIR",
+        help="use the services whose sockets are in DIR (`trivet up --dir X` makes them in X/run) instead of new ones",
+    )
+    run.add_argument(
+        "--port",
+        action="append",
+        default=[],
+        type=_port,
+        metavar="NAME:NUMBER",
+        help="number of a named port; ports that the task refers to get free ones otherwise; may be repeated",
+    )
+    run.add_argument(
+        "--output",
+        choices=["auto", "live", "plain", "json"],
+        default="auto",
+        help="auto (default): live on a terminal, else plain lines; json: one object a line",
+    )
+    run.add_argument(
+        "--dir",
+        metavar="DIR",
+        help="where everything of this run is put, and stays; default: a new directory under the temporary directory",
+    )
+    run.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep sockets, journals and service logs of a run that finished well; the sandbox with the task's logs is "
+        "always kept, and everything else too when the task did not finish",
+    )
+
+
+def _port(text: str) -> tuple[str, int]:
+    match = _PORT.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME:NUMBER")
+    number = int(match[2])
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: a port is from 1 to 65535")
+    return match[1], number

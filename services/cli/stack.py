@@ -1,0 +1,81 @@
+"""The stack: the three services, and the local agent where one is wanted, as processes of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from services.cli.children import Child, StackFailed
+from services.cli.clients import open_channel, serving
+from services.cli.layout import SERVICES, Layout
+from services.cli.waiting import first
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Generous: two cores, five interpreters that start at once, and nothing in a cache.
+_READY_SECS = 60.0
+
+
+class Stack:
+    """Processes in a `Layout`, kept running from `start` to `stop`."""
+
+    def __init__(self, layout: Layout, *, services: bool, agent: bool, note: Callable[[str], None]) -> None:
+        self.layout = layout
+        self._services = [
+            Child(
+                f"services.{name}",
+                ["--run-dir", layout.run, "--state-dir", layout.state(name)],
+                log=layout.log(name),
+                note=note,
+            )
+            for name in (SERVICES if services else ())
+        ]
+        self._agent = [_agent(layout, note)] if agent else []
+        self._keepers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Starts everything and waits until all say that they serve.
+
+        Raises:
+            StackFailed: something does not start.
+        """
+        children = [*self._services, *self._agent]
+        self._keepers = [child.start() for child in children]
+        sockets = [*(f"{name}-admin" for name in SERVICES if self._services), *("agent" for _ in self._agent)]
+        pairs = zip(children, sockets, strict=True)
+        ready = asyncio.gather(*(_until_ready(child, self.layout.run, socket) for child, socket in pairs))
+        try:
+            await first(asyncio.wait_for(ready, _READY_SECS), self.failed())
+        except TimeoutError:
+            late = ", ".join(child.name for child in children if not child.ready)
+            raise StackFailed(f"not ready after {_READY_SECS:g} s: {late}; logs are in {self.layout.logs}") from None
+
+    async def failed(self) -> None:
+        """Never returns.
+
+        Raises:
+            StackFailed: a process of the stack cannot be kept running.
+        """
+        if self._keepers:
+            # Not gather: given up, it would take the keepers with it.
+            done, _ = await asyncio.wait(self._keepers, return_when=asyncio.FIRST_EXCEPTION)
+            for keeper in done:
+                keeper.result()
+        await asyncio.Event().wait()  # nothing to keep, or stopped on purpose
+
+    async def stop(self) -> None:
+        """Stops the agent, which destroys its executors, then the services."""
+        for group in (self._agent, self._services):
+            await asyncio.gather(*(child.stop() for child in group))
+
+
+def _agent(layout: Layout, note: Callable[[str], None]) -> Child:
+    argv = ["--work-dir", layout.agent, "--run-dir", layout.run, "--on-exit", "destroy"]
+    return Child("services.local_agent", argv, log=layout.log("agent"), note=note)
+
+
+async def _until_ready(child: Child, run_dir: str, socket: str) -> None:
+    async with open_channel(run_dir, socket) as channel:
+        await serving(channel)
+    child.ready = True

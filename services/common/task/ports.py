@@ -1,0 +1,95 @@
+"""Named ports: the announcer's port map, overlaid with the assigned ports, aliases followed (Aurora: ports)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from services.common.task.findings import Findings, at, quoted
+from services.common.task.templates import port_names, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mesos.v1 import mesos_pb2
+    from trivet.task.v1 import task_pb2
+
+HEALTH_PORT = "health"
+"""Name of the port that HTTP health checks probe. Aurora fixes it."""
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_MAX_PORT = 65535
+
+
+def assigned_ports(info: mesos_pb2.TaskInfo, findings: Findings) -> dict[str, int]:
+    """Ports that the framework assigned: named entries of `TaskInfo.discovery.ports`."""
+    ports: dict[str, int] = {}
+    for index, port in enumerate(info.discovery.ports.ports):
+        place = f"discovery.ports.ports[{index}]"
+        if not port.name:
+            continue
+        if not 1 <= port.number <= _MAX_PORT:
+            findings.violation(f"{place}.number", f"must be from 1 to {_MAX_PORT}, is {port.number}")
+        elif ports.setdefault(port.name, port.number) != port.number:
+            findings.violation(f"{place}.name", f"{quoted(port.name)} has another number already")
+    return ports
+
+
+def port_map(announce: task_pb2.Announcer) -> dict[str, str]:
+    """The announcer's own names; without any, `aurora` stands for the primary port (Aurora: Announcer.portmap)."""
+    entries = dict(announce.portmap) or {"aurora": announce.primary_port}
+    # A protobuf map has no order of its own; sorted, the same task gives the same findings each time.
+    return {name: entries[name].replace("{{primary_port}}", announce.primary_port) for name in sorted(entries)}
+
+
+def resolve_ports(task: task_pb2.Task, assigned: Mapping[str, int], findings: Findings) -> dict[str, int]:
+    """All named ports of a task. Names that lead to no number are dropped with a warning, circles are violations."""
+    entries: dict[str, str] = port_map(task.announce) if task.HasField("announce") else {}
+    entries.update((name, str(number)) for name, number in assigned.items())
+    ports: dict[str, int] = {}
+    for name, end in follow_all(entries).items():
+        place = at("announce.portmap", name)
+        if end is None:
+            findings.violation(place, "port names form a circle")
+        elif not _NUMBER.fullmatch(end):
+            findings.warning(place, f"no port is assigned to {quoted(end)}, the name is not used")
+        elif not 1 <= int(end) <= _MAX_PORT:
+            findings.violation(place, f"must be a port from 1 to {_MAX_PORT} or another name, is {end}")
+        else:
+            ports[name] = int(end)
+    return ports
+
+
+def follow_all(aliases: Mapping[str, str]) -> dict[str, str | None]:
+    """Where each name leads: to a number, to a name that leads nowhere, or in a circle (None). Linear."""
+    ends: dict[str, str | None] = {}
+    for name in aliases:
+        trail: dict[str, None] = {}
+        target = name
+        while target in aliases and target not in ends and target not in trail:
+            trail[target] = None
+            target = aliases[target]
+            if _NUMBER.fullmatch(target):
+                break  # as a target it is a number, even if a name looks the same
+        else:
+            ends.update(dict.fromkeys(trail, None if target in trail else ends.get(target, target)))
+            continue
+        ends.update(dict.fromkeys(trail, target))
+    return ends
+
+
+def referenced_ports(task: task_pb2.Task) -> set[str]:
+    """Ports that somebody has to assign before the task can start.
+
+    Those that its templates need (aliases of the announcer's port map followed), and `health` when the task brings a
+    health check that is not a shell command.
+    """
+    aliases = port_map(task.announce) if task.HasField("announce") else {}
+    templates = (text for part in (task.task, task.health_check_config) for *_, text in texts(part, ""))
+    wanted = {name for text in templates for name in port_names(text)}
+    if task.HasField("health_check_config") and not task.health_check_config.health_checker.HasField("shell"):
+        wanted.add(HEALTH_PORT)
+    ends = follow_all(aliases)
+    # A circle is told as a violation when the task is loaded; until then its name stands for itself.
+    targets = ((ends[name] or name) if name in ends else name for name in wanted)
+    return {target for target in targets if not _NUMBER.fullmatch(target)}

@@ -1,0 +1,185 @@
+"""The rules that a task must keep before anything of it is started (Thermos: rejection rules).
+
+Beyond Thermos' own: what would hang it or be found only at fork - names that are no file names, negative limits,
+command lines that the kernel refuses.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from services.common.task.findings import Findings, at, quoted
+from services.common.task.graph import Graph
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trivet.task.v1 import task_pb2
+
+MAX_NAME_BYTES = 255
+"""A process name is the name of a directory: NAME_MAX."""
+
+MAX_COMMAND_BYTES = 131_071
+"""Linux: MAX_ARG_STRLEN (32 pages) without the closing NUL. A longer argument fails every exec."""
+
+DESTINATIONS = ("file", "console", "both", "none")
+MODES = ("standard", "rotate")
+HEALTH_RULES = ("time",)
+
+_USER = re.compile(r"[^\s:/\0]{1,255}")
+_ENDPOINT = re.compile(r"/[!-~]*")
+
+
+def check(task: task_pb2.Task, prefix: str, findings: Findings) -> None:
+    """Checks a whole task; `prefix` is the path of its Thermos part in the user's document."""
+    _check_thermos(task.task, prefix, findings)
+    if task.HasField("health_check_config"):
+        _check_health(task.health_check_config, "health_check_config", findings)
+    if task.HasField("role") and task.role and not _USER.fullmatch(task.role):
+        findings.violation("role", f"{quoted(task.role)} is not the name of a user")
+    if task.instance < 0:
+        findings.violation("instance", f"must not be negative, is {task.instance}")
+
+
+def _check_thermos(task: task_pb2.ThermosTask, path: str, findings: Findings) -> None:
+    processes = at(path, "processes")
+    if not task.processes and not findings.violated(path):
+        findings.violation(processes, "must not be empty")
+    for index, process in enumerate(task.processes):
+        _check_process(process, at(processes, index), findings)
+    _check_duplicates(task, processes, findings)
+    _check_constraints(task, at(path, "constraints"), findings)
+    _not_negative(task, ("max_failures", "max_concurrency", "finalization_wait"), path, findings)
+    if task.HasField("resources"):
+        _check_resources(task.resources, at(path, "resources"), findings)
+    if task.user and not _USER.fullmatch(task.user):
+        findings.violation(at(path, "user"), f"{quoted(task.user)} is not the name of a user")
+
+
+def _check_process(process: task_pb2.Process, path: str, findings: Findings) -> None:
+    if findings.violated(path):
+        return
+    wrong = _name_fault(process)
+    if wrong:
+        findings.violation(at(path, "name"), wrong)
+    check_command(process.cmdline if process.HasField("cmdline") else None, at(path, "cmdline"), findings)
+    _not_negative(process, ("max_failures", "min_duration"), path, findings)
+    if process.HasField("logger"):
+        _check_logger(process.logger, at(path, "logger"), findings)
+    if process.HasField("resources"):
+        _check_resources(process.resources, at(path, "resources"), findings)
+
+
+def _name_fault(process: task_pb2.Process) -> str:
+    name = process.name
+    if not process.HasField("name"):
+        return "is required"
+    if not name:
+        return "must not be empty"
+    if name.startswith("."):
+        return "must not start with a dot"
+    if "/" in name or "\0" in name:
+        return "must not contain a slash or NUL: it names a directory"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"must not be longer than {MAX_NAME_BYTES} bytes: it names a directory"
+    return ""
+
+
+def check_command(command: str | None, path: str, findings: Findings) -> None:
+    """Checks a text for `bash -c`. An empty one is allowed: it succeeds."""
+    if command is None:
+        findings.violation(path, "is required")
+    elif "\0" in command:
+        findings.violation(path, "must not contain NUL")
+    elif len(command.encode()) > MAX_COMMAND_BYTES:
+        findings.violation(path, f"must not be longer than {MAX_COMMAND_BYTES} bytes: the kernel refuses it")
+
+
+def _check_logger(logger: task_pb2.Logger, path: str, findings: Findings) -> None:
+    _one_of(logger.destination, DESTINATIONS, at(path, "destination"), findings)
+    _one_of(logger.mode, MODES, at(path, "mode"), findings)
+    if logger.rotate.log_size < 1:
+        findings.violation(at(path, "rotate", "log_size"), f"must be at least 1 byte, is {logger.rotate.log_size}")
+    if logger.rotate.backups < 1:
+        findings.violation(at(path, "rotate", "backups"), f"must be at least 1, is {logger.rotate.backups}")
+
+
+def _check_resources(resources: task_pb2.Resources, path: str, findings: Findings) -> None:
+    _not_negative(resources, ("cpu", "ram", "disk", "gpu"), path, findings)
+
+
+def _check_duplicates(task: task_pb2.ThermosTask, path: str, findings: Findings) -> None:
+    counts = Counter(process.name for process in task.processes if process.name)
+    seen: set[str] = set()
+    for index, process in enumerate(task.processes):
+        if counts[process.name] > 1 and process.name in seen:
+            findings.violation(at(path, index, "name"), f"another process is called {quoted(process.name)}")
+        seen.add(process.name)
+
+
+def _check_constraints(task: task_pb2.ThermosTask, path: str, findings: Findings) -> None:
+    by_name = {process.name: process for process in task.processes}
+    complete = all(process.name for process in task.processes)
+    for index, constraint in enumerate(task.constraints):
+        place = at(path, index, "order")
+        if not constraint.order:
+            # An unreadable order was left empty; its own violation stands already at or below this place.
+            findings.violation(place, "must not be empty")
+            continue
+        unknown = [name for name in constraint.order if name not in by_name]
+        if unknown:
+            if complete:  # else the name may be the one that could not be read
+                findings.violation(place, f"no process is called {quoted(unknown[0])}")
+            continue
+        _check_order([by_name[name] for name in constraint.order], place, findings)
+    cycle = Graph.of(task).find_cycle()
+    if cycle:
+        shown = [quoted(name) for name in cycle[:10]] + (["..."] if len(cycle) > 10 else []) + [quoted(cycle[0])]
+        findings.violation(path, "processes wait for each other: " + " -> ".join(shown))
+
+
+def _check_order(order: Sequence[task_pb2.Process], path: str, findings: Findings) -> None:
+    if len({process.final for process in order}) > 1:
+        final = next(process.name for process in order if process.final)
+        findings.violation(path, f"mixes the final process {quoted(final)} with others that are not final")
+    for first, second in itertools.pairwise(order):
+        who = f"{quoted(second.name)} waits for "
+        if first.daemon:
+            findings.violation(path, f"{who}the daemon {quoted(first.name)}, which never ends")
+        elif first.ephemeral and not second.ephemeral:
+            findings.violation(path, f"{who}the ephemeral process {quoted(first.name)}, but is not ephemeral itself")
+
+
+def _check_health(config: task_pb2.HealthCheckConfig, path: str, findings: Findings) -> None:
+    checker = at(path, "health_checker")
+    if config.health_checker.HasField("shell"):
+        shell = config.health_checker.shell
+        place = at(checker, "shell", "shell_command")
+        check_command(shell.shell_command if shell.HasField("shell_command") else None, place, findings)
+    http = config.health_checker.http
+    if not _ENDPOINT.fullmatch(http.endpoint):
+        findings.violation(at(checker, "http", "endpoint"), "must start with a slash and be ASCII without blanks")
+    code = http.expected_response_code
+    if not 0 <= code <= 999:
+        findings.violation(at(checker, "http", "expected_response_code"), f"must be from 0 to 999, is {code}")
+    counts = ("initial_interval_secs", "max_consecutive_failures", "min_consecutive_successes")
+    _not_negative(config, counts, path, findings)
+    for name in ("interval_secs", "timeout_secs"):
+        if getattr(config, name) <= 0:
+            findings.violation(at(path, name), f"must be more than 0 s, is {getattr(config, name)}")
+    _one_of(config.rule, HEALTH_RULES, at(path, "rule"), findings)
+
+
+def _not_negative(message: object, names: Sequence[str], path: str, findings: Findings) -> None:
+    for name in names:
+        value = getattr(message, name)
+        if value < 0:
+            findings.violation(at(path, name), f"must not be negative, is {value}")
+
+
+def _one_of(value: str, allowed: Sequence[str], path: str, findings: Findings) -> None:
+    if value not in allowed:
+        findings.violation(path, f"must be {' or '.join(allowed)}, is {quoted(value)}")

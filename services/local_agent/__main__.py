@@ -1,0 +1,135 @@
+"""`trivet-agent`: settings, start, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__":
+    # Before gRPC is imported: its fork handlers have no business in a process that only uses vfork.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from services.common import logs
+from services.common.journal import JournalCorrupt, JournalUnavailable
+from services.common.server import CHANNEL_OPTIONS, PublicSocket, add_standard_services
+from services.local_agent import settings as command_line
+from services.local_agent.agent import LocalAgent
+from services.local_agent.environment import LIBPROCESS_ID
+from services.local_agent.records import RecordError
+from services.local_agent.servicer import SERVICE_NAME, LocalAgentServicer
+from services.local_agent.store import Store, WorkDirInUse
+from trivet.agent.v1 import agent_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from grpc_health.v1 import health
+
+    from services.local_agent.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the agent; returns its exit status."""
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    settings = command_line.parse(sys.argv[1:] if argv is None else argv)
+    logs.configure("agent", settings.log_level)
+    try:
+        os.makedirs(settings.work_dir, mode=0o755, exist_ok=True)
+        os.makedirs(settings.run_dir, mode=0o755, exist_ok=True)
+        store = Store(settings.work_dir)
+        try:
+            return asyncio.run(_serve(settings, store))
+        finally:
+            store.close()
+    except (OSError, WorkDirInUse, JournalCorrupt, JournalUnavailable, RecordError) as error:
+        print(f"trivet-agent: {error}", file=sys.stderr)
+        return 1
+
+
+async def _serve(settings: Settings, store: Store) -> int:
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def end(number: signal.Signals) -> None:
+        if not ended.done():
+            ended.set_result(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, number)
+    agent = LocalAgent(settings, store, store.load())
+    await agent.start()
+    server = grpc.aio.server(options=CHANNEL_OPTIONS)
+    agent_pb2_grpc.add_LocalAgentServiceServicer_to_server(LocalAgentServicer(agent), server)
+    statuses = add_standard_services(server, [SERVICE_NAME])
+    socket = PublicSocket(settings.run_dir, "agent", 0o600)
+    socket.bind(server)
+    await server.start()
+    description = _describe(settings, agent, socket)
+    socket.publish()
+    print(f"trivet-agent ready: executors at {settings.ip}:{agent.state.port}, control at {socket.public}", flush=True)
+    serving = asyncio.create_task(_serving(agent, statuses))
+    try:
+        waiting: list[asyncio.Future[Any]] = [ended, agent.failed]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await statuses.enter_graceful_shutdown()
+        if agent.failed.done():
+            _LOG.critical("the log cannot be written", extra={"fields": {"error": agent.failed.result()}})
+            await agent.stop(destroy=False)
+            return 1
+        await agent.stop(destroy=settings.destroy_on_exit or ended.result() == signal.SIGINT)
+    finally:
+        serving.cancel()
+        await server.stop(0.2)
+        for path in (description, socket.public):
+            _remove(path)
+    return 0
+
+
+async def _serving(agent: LocalAgent, statuses: health.aio.HealthServicer) -> None:
+    """Healthy from the end of recovery on."""
+    await agent.ready.wait()
+    for name in ("", SERVICE_NAME):
+        await statuses.set(name, health_pb2.HealthCheckResponse.SERVING)
+    _LOG.info("recovered", extra={"fields": {"executors": len(list(agent.state.executors()))}})
+
+
+def _describe(settings: Settings, agent: LocalAgent, socket: PublicSocket) -> str:
+    """Writes RUN_DIR/agent.json, so that callers find the agent; returns its path."""
+    endpoint = f"{settings.ip}:{agent.state.port}"
+    value = {
+        "pid": os.getpid(),
+        "ip": settings.ip,
+        "port": agent.state.port,
+        "endpoint": f"http://{endpoint}/{LIBPROCESS_ID}/api/v1/executor",
+        "agent_id": agent.state.agent_id,
+        "control": f"unix:{socket.public}",
+        "work_dir": settings.work_dir,
+    }
+    path = os.path.join(settings.run_dir, "agent.json")
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "w") as file:
+        json.dump(value, file, indent=1)
+    os.rename(temporary, path)
+    return path
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        # Somebody tidied up first.
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

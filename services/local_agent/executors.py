@@ -1,0 +1,125 @@
+"""Ends of executors: SHUTDOWN, destroy, exits, timeouts. Functions on a `Step`; no I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mesos.v1 import mesos_pb2
+from mesos.v1.executor import executor_pb2
+from services.local_agent import actions, durations, records, statuses
+from services.local_agent.actions import Timer, TimerKind
+from services.local_agent.model import ENDING, ExecutorState, Termination
+
+if TYPE_CHECKING:
+    from services.local_agent.model import Executor
+    from services.local_agent.step import Step
+
+_Status = mesos_pb2.TaskStatus
+SHUTDOWN = executor_pb2.Event(type=executor_pb2.Event.SHUTDOWN)
+DEFAULT_TERMINATION = Termination(
+    mesos_pb2.TASK_FAILED, mesos_pb2.TaskStatus.REASON_EXECUTOR_TERMINATED, "Executor terminated"
+)
+
+
+def grace_period(step: Step, executor: Executor) -> int:
+    """Between SHUTDOWN and destroy, nanoseconds: the executor's own wish wins."""
+    if executor.info.HasField("shutdown_grace_period"):
+        return executor.info.shutdown_grace_period.nanoseconds
+    return step.config.executor_shutdown_grace_period
+
+
+def shut_down(step: Step, executor: Executor) -> bool:
+    """SHUTDOWN now, destroy after the grace period. Returns whether SHUTDOWN could be sent."""
+    if executor.state in ENDING:
+        return False
+    step.record(records.ExecutorTerminating(executor.container_id))
+    sent = step.send(executor, SHUTDOWN)
+    step.act(actions.CancelTimer(Timer(TimerKind.REGISTRATION, executor.container_id)))
+    timer = Timer(TimerKind.SHUTDOWN_GRACE, executor.container_id)
+    step.act(actions.StartTimer(timer, durations.seconds(grace_period(step, executor))))
+    return sent
+
+
+def destroy(step: Step, executor: Executor, termination: Termination | None = None) -> None:
+    """SIGKILL now. `termination`: how its tasks end, when not by default."""
+    if executor.state is ExecutorState.TERMINATED:
+        return
+    if termination is None:
+        step.record(records.ExecutorTerminating(executor.container_id))
+    else:
+        step.record(
+            records.ExecutorTerminating(
+                executor.container_id, termination.state, termination.reason, termination.message
+            )
+        )
+    step.act(actions.DestroyContainer(executor.container_id))
+
+
+def registration_timed_out(step: Step, executor: Executor) -> None:
+    """The executor has not subscribed since its launch."""
+    if executor.state is not ExecutorState.REGISTERING:
+        return
+    limit = durations.render(step.config.executor_registration_timeout)
+    termination = Termination(
+        mesos_pb2.TASK_FAILED,
+        _Status.REASON_EXECUTOR_REGISTRATION_TIMEOUT,
+        f"Executor did not register within {limit}",
+    )
+    destroy(step, executor, termination)
+
+
+def reregistration_timed_out(step: Step) -> None:
+    """End of the window after a restart: who has not come back is destroyed."""
+    limit = durations.render(step.config.executor_reregistration_timeout)
+    for executor in step.state.executors():
+        if executor.state is not ExecutorState.REGISTERING:
+            continue
+        framework = step.state.frameworks[executor.framework_id]
+        termination = Termination(
+            statuses.partition_aware(framework, mesos_pb2.TASK_GONE),
+            _Status.REASON_EXECUTOR_REREGISTRATION_TIMEOUT,
+            f"Executor did not reregister within {limit}",
+        )
+        destroy(step, executor, termination)
+
+
+def exited(step: Step, executor: Executor, exit_code: int | None, exit_signal: int | None) -> None:
+    """The executor's process is gone: tasks without an end get one."""
+    if executor.state is ExecutorState.TERMINATED:
+        return
+    _end_tasks(step, executor, executor.termination or DEFAULT_TERMINATION)
+    code = -1 if exit_code is None else exit_code
+    number = -1 if exit_signal is None else exit_signal
+    step.record(records.ContainerExited(executor.container_id, code, number))
+    for kind in (TimerKind.REGISTRATION, TimerKind.SHUTDOWN_GRACE, TimerKind.HEARTBEAT):
+        step.act(actions.CancelTimer(Timer(kind, executor.container_id)))
+    # The stream stays open and silent, as in Mesos.
+    executor.stream = None
+
+
+def launch_failed(step: Step, executor: Executor, why: str) -> None:
+    """The executor's process could not be started."""
+    if executor.termination is None and executor.state is not ExecutorState.TERMINATED:
+        termination = Termination(
+            mesos_pb2.TASK_FAILED, _Status.REASON_CONTAINER_LAUNCH_FAILED, f"Failed to launch container: {why}"
+        )
+        step.record(
+            records.ExecutorTerminating(
+                executor.container_id, termination.state, termination.reason, termination.message
+            )
+        )
+    exited(step, executor, None, None)
+
+
+def _end_tasks(step: Step, executor: Executor, termination: Termination) -> None:
+    for task in list(executor.tasks.values()):
+        if not task.terminal:
+            status = statuses.made_by_agent(
+                step,
+                task.task_id,
+                executor.executor_id,
+                state=termination.state,
+                reason=termination.reason,
+                message=termination.message,
+            )
+            step.accept(executor, task, status)

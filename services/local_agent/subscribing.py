@@ -1,0 +1,92 @@
+"""SUBSCRIBE: streams, lists, tasks that nobody knows any more (Mesos: SUBSCRIBE lists). No I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mesos.v1 import mesos_pb2
+from mesos.v1.executor import executor_pb2
+from services.local_agent import actions, executors, records, statuses, updates
+from services.local_agent.actions import Timer, TimerKind
+from services.local_agent.call_validation import is_uuid
+from services.local_agent.model import ENDING, ExecutorState
+
+if TYPE_CHECKING:
+    from services.local_agent.model import Executor
+    from services.local_agent.step import Step
+
+# Fixed in Mesos (slave/constants.hpp); --http_heartbeat_interval does not change it.
+HEARTBEAT_SECS = 1800.0
+
+
+def malformed_list(call: executor_pb2.Call) -> str:
+    """Names an entry whose uuid would abort Mesos' agent; empty: none."""
+    for index, update in enumerate(call.subscribe.unacknowledged_updates):
+        if update.status.HasField("uuid") and not is_uuid(update.status.uuid):
+            return f"subscribe.unacknowledged_updates[{index}].status.uuid: Not a valid UUID (Mesos' agent aborts here)"
+    return ""
+
+
+def subscribe(step: Step, executor: Executor, call: executor_pb2.Call, stream: int, content_type: str) -> None:
+    """A stream for the executor; it takes the place of an older one at once."""
+    step.act(actions.OpenStream(stream, content_type))
+    if executor.state in ENDING:
+        step.act(actions.SendEvent(stream, executors.SHUTDOWN))
+        step.act(actions.EndStream(stream))
+        return
+    if executor.stream is not None:
+        step.act(actions.EndStream(executor.stream))
+    executor.stream = stream
+    step.record(records.ExecutorSubscribed(executor.container_id, step.now.monotonic))
+    step.act(actions.CancelTimer(Timer(TimerKind.REGISTRATION, executor.container_id)))
+    step.act(actions.StartTimer(Timer(TimerKind.HEARTBEAT, executor.container_id), HEARTBEAT_SECS))
+    listed = [update.status for update in call.subscribe.unacknowledged_updates if update.status.HasField("uuid")]
+    if any(status.state == mesos_pb2.TASK_STAGING for status in listed):
+        executors.shut_down(step, executor)
+    _drop_unknown_tasks(step, executor, {task.task_id.value for task in call.subscribe.unacknowledged_tasks})
+    waiting = [task for task in executor.tasks.values() if not task.delivered]
+    if not executor.was_sent_a_task and not waiting:
+        # Never sent a task and none to come: nothing would ever end it (Mesos: MESOS-8411).
+        executors.shut_down(step, executor)
+    else:
+        step.send(executor, _subscribed(step, executor))
+    for status in listed:
+        if status.state != mesos_pb2.TASK_STAGING:
+            updates.update(step, executor, status)
+    if executor.state is ExecutorState.RUNNING:
+        for task in waiting:
+            step.deliver(executor, task)
+
+
+def heartbeat(step: Step, executor: Executor) -> None:
+    """Keeps the stream's connection from being forgotten on the way."""
+    step.send(executor, executor_pb2.Event(type=executor_pb2.Event.HEARTBEAT))
+    step.act(actions.StartTimer(Timer(TimerKind.HEARTBEAT, executor.container_id), HEARTBEAT_SECS))
+
+
+def _drop_unknown_tasks(step: Step, executor: Executor, listed: set[str]) -> None:
+    framework = step.state.frameworks[executor.framework_id]
+    for task in list(executor.tasks.values()):
+        if task.delivered and task.state == mesos_pb2.TASK_STAGING and task.task_id not in listed:
+            status = statuses.made_by_agent(
+                step,
+                task.task_id,
+                executor.executor_id,
+                state=statuses.partition_aware(framework, mesos_pb2.TASK_DROPPED),
+                reason=mesos_pb2.TaskStatus.REASON_AGENT_RESTARTED,
+                message="Task launched during agent restart",
+            )
+            step.accept(executor, task, status)
+
+
+def _subscribed(step: Step, executor: Executor) -> executor_pb2.Event:
+    event = executor_pb2.Event(type=executor_pb2.Event.SUBSCRIBED)
+    body = event.subscribed
+    body.executor_info.CopyFrom(executor.info)
+    body.framework_info.CopyFrom(step.state.frameworks[executor.framework_id].info)
+    body.agent_info.hostname = step.config.hostname
+    body.agent_info.port = step.state.port
+    body.agent_info.resources.extend(step.config.resources)
+    body.agent_info.id.value = step.state.agent_id
+    body.container_id.value = executor.container_id
+    return event

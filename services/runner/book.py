@@ -1,0 +1,176 @@
+"""One live task: its state, its journal and what is told of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from mesos.v1 import mesos_pb2
+from services.common.journal import JournalUnavailable
+from services.common.task import InvalidTask, LoadedTask, load
+from services.runner import commands, header, views
+from services.runner.budgets import Request
+from services.runner.events import Resumed, StartRun, Terminate
+from services.runner.processes import IllegalTransition
+from services.runner.records import BadRecord, Cause, decode, encode
+from services.runner.spec import EMPTY, TaskSpec
+from services.runner.state import IllegalPhase, State, apply, snapshot
+from services.runner.tasks import decide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from services.runner.events import Action, Decision, Event
+    from services.runner.header import Header
+    from services.runner.records import Moment
+    from services.runner.store import TaskLog
+    from trivet.link.v1 import link_pb2
+    from trivet.runner.v1 import runner_pb2
+
+_LOG = logging.getLogger(__name__)
+
+# A journal is compacted when it has grown by this many bytes, and to four times what it was after the last time.
+COMPACT_BYTES = 1 << 20
+_COMPACT_FACTOR = 4
+
+
+class Book:
+    """A task, from its launch until the driver forgets it."""
+
+    def __init__(self, head: Header, log: TaskLog, *, recorded: bool) -> None:
+        """Reads the task; `recorded`: the header is in the journal already."""
+        self.head = head
+        self.key = head.key
+        self.log = log
+        self.loaded: LoadedTask | None = None
+        self.invalid: InvalidTask | None = None
+        self.name = head.key.task_id
+        spec = self._load(head)
+        self.cmdlines: dict[str, str] = {}
+        self.user = ""
+        if self.loaded is not None:
+            self.cmdlines = {process.name: process.cmdline for process in self.loaded.task.task.processes}
+            self.user = commands.user_of(self.loaded, head.facts)
+        self.state = State.new(spec)
+        # Why the journal takes no records at the moment; empty: it does.
+        self.trouble = ""
+        # What the last write could not bring into the journal.
+        self._backlog: list[bytes] = [] if recorded else [header.encode(head)]
+        self._compacted = log.size
+        # The last TaskState without its version, to tell only changes.
+        self._told: link_pb2.TaskState | None = None
+
+    def _load(self, head: Header) -> TaskSpec:
+        try:
+            info = mesos_pb2.TaskInfo.FromString(head.info)
+            self.name = info.name or self.name
+            self.loaded = load(info, hostname=head.facts.hostname)
+        except DecodeError:
+            self.invalid = InvalidTask(["TaskInfo: cannot be parsed"])
+        except InvalidTask as error:
+            self.invalid = error
+        except Exception:  # noqa: BLE001 - a task that trips over a defect must not take the others with it
+            _LOG.exception("task could not be read", extra={"fields": {"task": str(self.key)}})
+            self.invalid = InvalidTask(["the task could not be read; see the runner's log"])
+        if self.loaded is None:
+            return EMPTY
+        self.name = self.loaded.name
+        limit = info.max_completion_time.nanoseconds / 1e9 if info.HasField("max_completion_time") else None
+        return TaskSpec.of(self.loaded.task.task, kill_grace=self.loaded.kill_grace, max_completion=limit)
+
+    def replay(self, payloads: Iterable[bytes]) -> None:
+        """Brings the state to where the journal ends. No effects.
+
+        Raises:
+            BadRecord: The journal is not one of this task.
+        """
+        for number, payload in enumerate(payloads, start=1):
+            try:
+                apply(self.state, decode(payload))
+            except (BadRecord, IllegalTransition, IllegalPhase, KeyError, TypeError, ValueError) as error:
+                raise BadRecord(f"record {number}: {type(error).__name__}: {error}") from error
+
+    def refusal(self) -> Request | None:
+        """The end request of a task that cannot be run."""
+        if self.invalid is None:
+            return None
+        return Request(Cause.INVALID, grace=0.0, message=f"invalid task: {self.invalid}")
+
+    def step(self, events: Sequence[Event], now: Moment) -> Decision:
+        """Decides and writes. Actions that the journal does not back are taken out of the decision."""
+        decision = decide(self.state, events, now)
+        self._backlog += map(encode, decision.records)
+        if not self._write(now):
+            decision.actions = [action for action in decision.actions if not self._hold(action)]
+        return decision
+
+    def retry(self, now: Moment) -> Decision | None:
+        """Tries to write what could not be written; None: still not."""
+        if not self._write(now):
+            return None
+        return self.step([Resumed(may_start=True)], now)
+
+    def _write(self, now: Moment) -> bool:
+        try:
+            if self._backlog:
+                self.log.append(self._backlog)
+                self._backlog = []
+            if self.log.size > max(self._compacted * _COMPACT_FACTOR, self._compacted + COMPACT_BYTES):
+                self.log.rewrite([header.encode(self.head), encode(snapshot(self.state, now))])
+                self._compacted = self.log.size
+        except JournalUnavailable as error:
+            if not self._backlog:
+                # Only the compaction failed: everything is recorded, and it is tried again when it has grown again.
+                self._compacted = self.log.size
+                _LOG.warning("journal not compacted", extra={"fields": {"task": str(self.key), "error": str(error)}})
+                return True
+            if not self.trouble:
+                _LOG.error(
+                    "journal takes no records: nothing new is started until it does",
+                    extra={"fields": {"task": str(self.key), "error": str(error)}},
+                )
+            self.trouble = str(error)
+            self.state.view.may_start = False
+            return False
+        if self.trouble:
+            _LOG.info("journal takes records again", extra={"fields": {"task": str(self.key)}})
+            self.trouble = ""
+        return True
+
+    def _hold(self, action: Action) -> bool:
+        """Keeps back a start that is not written. An end is never kept back: it can do no harm to do it twice."""
+        if isinstance(action, StartRun):
+            self.state.view.listed.discard((action.process, action.run))
+            return True
+        return False
+
+    def command(self, action: Action) -> runner_pb2.AttachResponse:
+        """The message to the driver."""
+        if isinstance(action, Terminate):
+            return commands.terminate(self.key, action.kill_at)
+        cmdline = self.cmdlines[action.process]
+        return commands.start(self.key, self.head.facts, self.user, action.process, action.run, cmdline)
+
+    def news(self, *, always: bool) -> link_pb2.TaskState | None:
+        """The TaskState to send: whole, and only when something in it has changed, or `always`."""
+        told = views.task_state(self)
+        current = told.version
+        told.version = 0
+        if told == self._told and not always:
+            return None
+        self._told = type(told)()
+        self._told.CopyFrom(told)
+        told.version = current
+        return told
+
+    def warnings(self) -> list[str]:
+        """What was accepted and may surprise, and what goes wrong at the moment."""
+        texts: list[str] = []
+        if self.loaded is not None:
+            texts += self.loaded.warnings
+            texts += commands.warnings(self.loaded, self.head.facts)
+        if self.trouble:
+            texts.append(f"journal: {self.trouble}: nothing new is started until it takes records again")
+        return texts

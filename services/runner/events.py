@@ -1,0 +1,87 @@
+"""What the task machine takes in and what it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from services.runner.budgets import Request
+from services.runner.records import Cause, Phase, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from services.runner.processes import HandsRun
+
+# Who asks decides how the task ends (design: how a task ends). The plan's own verdict is not in here.
+VERDICTS: Mapping[Cause, Phase] = MappingProxyType(
+    {
+        Cause.KILL: Phase.KILLED,
+        Cause.SHUTDOWN: Phase.KILLED,
+        Cause.AGENT_GONE: Phase.KILLED,
+        Cause.OPERATOR: Phase.KILLED,
+        Cause.UNHEALTHY: Phase.FAILED,
+        Cause.DISK_LIMIT: Phase.FAILED,
+        Cause.COMPLETION_TIME: Phase.FAILED,
+        Cause.INVALID: Phase.FAILED,
+    }
+)
+
+
+class HandsSeen(NamedTuple):
+    """The hands' whole view. `hello`: on a new connection, so that nothing said on older ones counts as told."""
+
+    runs: Sequence[HandsRun]
+    alive: int
+    hello: bool = False
+
+
+class Tick(NamedTuple):
+    """Time has passed."""
+
+
+class Resumed(NamedTuple):
+    """The journal takes records again, or stops doing so: nothing new is started without it."""
+
+    may_start: bool
+
+
+class Gone(NamedTuple):
+    """The executor and with it the task are gone for good."""
+
+    message: str
+
+
+class Overruled(NamedTuple):
+    """A terminal status of the task was sent already, whatever the plan says."""
+
+    phase: Phase
+    message: str
+
+
+Event = HandsSeen | Request | Tick | Resumed | Gone | Overruled
+
+
+class StartRun(NamedTuple):
+    """Start one run. Safe to repeat."""
+
+    process: str
+    run: int
+
+
+class Terminate(NamedTuple):
+    """SIGTERM now, SIGKILL at `kill_at` (CLOCK_BOOTTIME); 0: SIGKILL now. Safe to repeat."""
+
+    kill_at: float
+
+
+Action = StartRun | Terminate
+
+
+@dataclass(slots=True)
+class Decision:
+    """Records in the order in which they were applied, then actions in the order in which they are due."""
+
+    records: list[Record] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)

@@ -1,0 +1,304 @@
+"""All tasks and all drivers of this host: who says what, whom it concerns, what is lost (design: Hello)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from services.common.keys import Executor, TaskKey
+from services.runner import commands, inbound, views
+from services.runner.alarms import Alarms
+from services.runner.book import Book
+from services.runner.events import Gone, HandsSeen, Overruled, Tick
+from services.runner.header import Header
+from services.runner.links import Link
+from services.runner.records import Phase, PhaseRecord, RunRecord
+from services.runner.tasks import detach, next_wakeup
+from trivet.runner.v1 import runner_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from services.common.attach import Session
+    from services.common.watch import Broadcast
+    from services.runner.archive import Archive
+    from services.runner.events import Decision, Event
+    from services.runner.records import Moment, Record
+    from services.runner.store import Store
+    from trivet.link.v1 import link_pb2
+
+_LOG = logging.getLogger(__name__)
+
+# Seconds between two attempts to write a journal that takes no records.
+RETRY_SECS = 1.0
+# An alarm that rings later than this says that this process did not run, not that nobody came.
+_LATE_SECS = 5.0
+
+
+class Runner:
+    """Handler of the Attach streams. Plain code on the event loop: nothing waits between event, record and action."""
+
+    def __init__(
+        self,
+        store: Store,
+        archive: Archive,
+        watchers: Broadcast[runner_pb2.WatchTasksResponse],
+        *,
+        clock: Callable[[], Moment],
+        lease: float,
+    ) -> None:
+        """Starts nothing.
+
+        Args:
+            store: Journals of the tasks.
+            archive: Tasks of which nothing is left.
+            watchers: Told every change.
+            clock: Now.
+            lease: Seconds without a driver after which its tasks are lost.
+        """
+        self._store = store
+        self._archive = archive
+        self._watchers = watchers
+        self._clock = clock
+        self._lease = lease
+        self._alarms = Alarms(lambda: clock().boot, self._ring)
+        self.books: dict[TaskKey, Book] = {}
+        self._by_executor: dict[Executor, dict[TaskKey, Book]] = {}
+        self._links: dict[Executor, Link] = {}
+        self._kin: dict[tuple[str, str], set[Executor]] = {}
+
+    # Life of the service
+
+    def adopt(self, book: Book, boot_id: str) -> None:
+        """Takes in a task from a journal. It waits for its driver, unless it ran in another boot of the host."""
+        self._add(book)
+        if book.head.facts.boot_id != boot_id:
+            self._lose(book, "the host was started anew")
+        elif book.state.phase is None:
+            # The header is all that was written.
+            self._step(book, [])
+
+    def start_leases(self) -> None:
+        """Counts the time in which drivers may come back, from now."""
+        until = self._clock().boot + self._lease
+        for executor in self._by_executor:
+            self._alarms.set(executor, until)
+
+    def close(self) -> None:
+        """Closes the journals."""
+        self._alarms.close()
+        for book in self.books.values():
+            book.log.close()
+
+    def attached(self, key: TaskKey) -> bool:
+        """The driver of a task is there."""
+        return key.executor in self._links
+
+    # Handler of the streams
+
+    def on_hello(
+        self,
+        session: Session[runner_pb2.AttachResponse],
+        hello: link_pb2.Hello,
+        tasks: list[link_pb2.HelloTask],
+    ) -> None:
+        """Brings both sides to the same view, row by row of the design's table."""
+        executor = session.executor
+        link = self._links[executor] = Link(session, hello)
+        self._alarms.set(executor, None)
+        for other in list(self._kin.get(executor[:2], ())):
+            if other != executor:
+                self._lose_all(other, "the executor was started anew")
+        listed = set()
+        for task in tasks:
+            key = TaskKey.of(task.key)
+            listed.add(key)
+            book = self.books.get(key)
+            if book is not None and book.head.facts.boot_id == hello.boot_id:
+                self._step(book, inbound.hello_task(task), tell=True)
+            elif book is not None:
+                self._lose(book, "the host was started anew")
+            elif not self._tell_archived(link, key, task.hands.alive):
+                link.unknown[key] = task
+                session.send(runner_pb2.AttachResponse(need_task={"key": key.to_pb()}))
+        for key, book in list(self._by_executor.get(executor, {}).items()):
+            if key not in listed:
+                self._lose(book, "the executor does not know the task any more")
+
+    def on_message(self, session: Session[runner_pb2.AttachResponse], message: runner_pb2.AttachRequest) -> None:
+        """Anything that a driver says after its Hello."""
+        link = self._links.get(session.executor)
+        kind = message.WhichOneof("message")
+        if link is None or link.session is not session or kind is None:
+            return
+        content = getattr(message, kind)
+        key = TaskKey.of(content.key) if kind in _KEYED else None
+        if key is None or key.executor != session.executor:
+            _LOG.error("message refused", extra={"fields": {"executor": session.executor.executor_id, "kind": kind}})
+            return
+        if kind == "launch":
+            self._on_launch(link, key, content.info)
+        elif (book := self.books.get(key)) is not None:
+            self._on_task(book, kind, content)
+        elif kind == "hands":
+            link.remember(key, content.state)
+        elif kind == "end" and key in link.unknown:
+            link.unknown[key].ends.append(content.request)
+        elif kind == "latched" and key in link.unknown:
+            link.unknown[key].latch.CopyFrom(content.latch)
+        elif kind == "forget":
+            link.unknown.pop(key, None)
+
+    def on_detach(self, session: Session[runner_pb2.AttachResponse]) -> None:
+        """The driver is gone, for how long nobody knows."""
+        executor = session.executor
+        link = self._links.get(executor)
+        if link is None or link.session is not session:
+            return
+        del self._links[executor]
+        books = self._by_executor.get(executor)
+        if books:
+            self._alarms.set(executor, self._clock().boot + self._lease)
+            for book in books.values():
+                detach(book.state)
+                self._arm(book)
+                self._publish(book, ())
+
+    # One task
+
+    def end(self, book: Book, request: Event) -> None:
+        """An operator's wish."""
+        self._step(book, [request])
+
+    def _on_launch(self, link: Link, key: TaskKey, info: bytes) -> None:
+        known = self.books.get(key)
+        if known is not None:
+            self._step(known, [], tell=True)
+            return
+        if self._tell_archived(link, key, 0):
+            return
+        task = link.unknown.pop(key, None)
+        now = self._clock()
+        head = Header(key, info, link.facts, now.wall, rebuilt=task is not None and bool(task.hands.runs))
+        book = Book(head, self._store.log_of(key), recorded=False)
+        self._add(book)
+        # A task that has just come has no processes: the same as a Hello without runs.
+        events = [HandsSeen((), 0, hello=True)] if task is None else inbound.hello_task(task)
+        refusal = book.refusal()
+        self._step(book, [*events, refusal] if refusal else events, tell=True)
+        fields = {"task": str(key), "rebuilt": head.rebuilt, "refused": str(book.invalid or "")}
+        _LOG.info("task taken in", extra={"fields": fields})
+
+    def _on_task(self, book: Book, kind: str, content: runner_pb2.AttachRequest) -> None:
+        if kind == "forget":
+            if not book.state.over:
+                self._step(book, [Overruled(Phase.LOST, "the executor has forgotten the task")])
+            self._archive_book(book)
+            return
+        self._step(book, [_EVENTS[kind](content)])
+
+    def _step(self, book: Book, events: Sequence[Event], *, tell: bool = False) -> None:
+        self._carry_out(book, book.step(events, self._clock()), tell=tell)
+
+    def _carry_out(self, book: Book, decision: Decision, *, tell: bool) -> None:
+        link = self._links.get(book.key.executor)
+        if link is not None:
+            for action in decision.actions:
+                link.session.send(book.command(action))
+        self._publish(book, decision.records)
+        news = book.news(always=tell)
+        if news is not None and link is not None:
+            link.session.send(runner_pb2.AttachResponse(task_state=news))
+        if decision.records:
+            self._log_phases(book, decision.records)
+        self._arm(book)
+
+    def _arm(self, book: Book) -> None:
+        self._alarms.set(book.key, next_wakeup(book.state))
+        if book.trouble:
+            self._alarms.set((book.key, "journal"), self._clock().boot + RETRY_SECS)
+
+    def _ring(self, name: Hashable, when: float) -> None:
+        if isinstance(name, Executor):
+            now = self._clock().boot
+            if now - when > _LATE_SECS:
+                self._alarms.set(name, now + self._lease)
+            elif name not in self._links:
+                self._lose_all(name, f"the executor has not been heard of for {self._lease:g} s")
+        elif isinstance(name, TaskKey):
+            if (book := self.books.get(name)) is not None:
+                self._step(book, [Tick()])
+        elif isinstance(name, tuple) and (book := self.books.get(name[0])) is not None:
+            decision = book.retry(self._clock())
+            if decision is None:
+                self._arm(book)
+            else:
+                self._carry_out(book, decision, tell=False)
+
+    # Ends
+
+    def _lose_all(self, executor: Executor, why: str) -> None:
+        for book in list(self._by_executor.get(executor, {}).values()):
+            self._lose(book, why)
+
+    def _lose(self, book: Book, why: str) -> None:
+        """Nobody is there any more to forget the task in order."""
+        if not book.state.over:
+            self._step(book, [Gone(f"Task lost: {why}")])
+        self._archive_book(book)
+
+    def _tell_archived(self, link: Link, key: TaskKey, alive: int) -> bool:
+        state = self._archive.state_of(key)
+        if state is None:
+            return False
+        if alive:
+            link.session.send(commands.terminate(key, 0.0))
+        link.session.send(runner_pb2.AttachResponse(task_state=state))
+        return True
+
+    def _archive_book(self, book: Book) -> None:
+        if not self._archive.add(book):
+            return
+        key = book.key
+        self._alarms.set(key, None)
+        self._alarms.set((key, "journal"), None)
+        del self.books[key]
+        books = self._by_executor[key.executor]
+        del books[key]
+        if not books:
+            del self._by_executor[key.executor]
+            kin = self._kin[key.executor[:2]]
+            kin.discard(key.executor)
+            if not kin:
+                del self._kin[key.executor[:2]]
+
+    def _add(self, book: Book) -> None:
+        executor = book.key.executor
+        self.books[book.key] = book
+        self._by_executor.setdefault(executor, {})[book.key] = book
+        self._kin.setdefault(executor[:2], set()).add(executor)
+
+    # News
+
+    def _publish(self, book: Book, records: Sequence[Record]) -> None:
+        if not self._watchers.watched:
+            return
+        for record in records:
+            if isinstance(record, RunRecord):
+                self._watchers.publish(views.process_change(book, record))
+        whole = views.task(book, attached=self.attached(book.key))
+        self._watchers.publish(runner_pb2.WatchTasksResponse(task=whole))
+
+    def _log_phases(self, book: Book, records: Sequence[Record]) -> None:
+        for record in records:
+            if isinstance(record, PhaseRecord):
+                fields = {"task": str(book.key), "phase": record.phase.name, "message": book.state.message}
+                _LOG.info("phase", extra={"fields": fields})
+
+
+_KEYED = frozenset({"launch", "hands", "end", "latched", "forget"})
+_EVENTS: dict[str, Callable[..., Event]] = {
+    "hands": lambda content: inbound.hands(content.state, hello=False),
+    "end": lambda content: inbound.request(content.request),
+    "latched": lambda content: inbound.latched(content.latch),
+}

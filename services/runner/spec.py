@@ -1,0 +1,85 @@
+"""What the machines have to know of a task: names, limits and order, nothing that is only passed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.common.task.graph import Graph
+
+if TYPE_CHECKING:
+    from trivet.task.v1 import task_pb2
+
+# Mesos: the longest time that a kill with finalizers takes unless told otherwise (Thermos: preemption wait).
+MAX_KILL_WAIT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One process as the planner sees it."""
+
+    name: str
+    # Failed runs until the process has failed; 0: no limit.
+    max_failures: int = 1
+    # Seconds from the end of a run to the start of the next.
+    min_duration: float = 5.0
+    daemon: bool = False
+    ephemeral: bool = False
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """One task as the machines see it. Names are unique, the order has no cycle (both checked before)."""
+
+    processes: tuple[ProcessSpec, ...]
+    # Direct successors of each process.
+    successors: dict[str, tuple[str, ...]]
+    # Failed processes until the task has failed; 0: they never fail it.
+    max_failures: int = 1
+    # Processes that run at the same time; 0: no limit.
+    max_concurrency: int = 0
+    # Seconds for ending everything and for the final processes together.
+    finalization_wait: float = 30.0
+    # Seconds from SIGTERM to SIGKILL as the framework set them for the task; None: not set.
+    kill_grace: float | None = None
+    # Seconds from the launch until the task is ended (Mesos: max_completion_time); None: no limit.
+    max_completion: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        task: task_pb2.ThermosTask,
+        *,
+        kill_grace: float | None = None,
+        max_completion: float | None = None,
+    ) -> TaskSpec:
+        """The specification of a validated task."""
+        return cls(
+            processes=tuple(
+                ProcessSpec(
+                    name=process.name,
+                    max_failures=process.max_failures,
+                    min_duration=float(process.min_duration),
+                    daemon=process.daemon,
+                    ephemeral=process.ephemeral,
+                    final=process.final,
+                )
+                for process in task.processes
+            ),
+            successors=Graph.of(task).successors,
+            max_failures=task.max_failures,
+            max_concurrency=task.max_concurrency,
+            finalization_wait=float(task.finalization_wait),
+            kill_grace=kill_grace,
+            max_completion=max_completion,
+        )
+
+    @property
+    def has_final(self) -> bool:
+        """The task has final processes."""
+        return any(process.final for process in self.processes)
+
+
+# What an invalid task is in the books: nothing that could be started.
+EMPTY = TaskSpec(processes=(), successors={})

@@ -1,0 +1,329 @@
+"""The task machine: what has happened -> what is recorded and what is to be done (Thermos: task state machine).
+
+    ACTIVE      regular processes run by their plan
+    CLEANING    SIGTERM to all, SIGKILL at the deadline, until nothing is left
+    FINALIZING  final processes run by their plan, within what is left of the budget
+    terminal    the verdict; only when nothing of the task is left
+
+`decide` applies each record to the state as it makes it, so a replay of the records gives the same state. It reads no
+clock, touches no file and keeps nothing but the state; the caller writes the records before it carries out the actions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.runner import budgets, messages
+from services.runner.budgets import Budget, Request
+from services.runner.events import (
+    VERDICTS,
+    Decision,
+    Event,
+    Gone,
+    HandsSeen,
+    Overruled,
+    Resumed,
+    StartRun,
+    Terminate,
+    Tick,
+)
+from services.runner.processes import Change, HandsRun, ProcessState, Run, changes
+from services.runner.records import Cause, EndRecord, Moment, Phase, PhaseRecord, Record, RunRecord
+from services.runner.state import State, View, apply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from services.runner.plan import Plan
+
+# Seconds after the last word to the hands until a start that they never confirmed counts as never made.
+ANSWER_WAIT = 1.0
+
+
+def decide(state: State, events: Iterable[Event], now: Moment) -> Decision:
+    """Takes in what has happened, all of it at once, and then draws the conclusions.
+
+    An end request among the events wins over an end of the plan that follows from the others: who asks for the end of a
+    task, and sees it end, has ended it.
+    """
+    step = _Step(state, now)
+    if state.phase is None:
+        step.emit(PhaseRecord(now, Phase.ACTIVE))
+    for event in events:
+        step.take(event)
+    step.advance()
+    return step.decision
+
+
+def detach(state: State) -> None:
+    """The connection is gone: nothing is known of the hands until the next Hello."""
+    state.view = View(may_start=state.view.may_start)
+
+
+def next_wakeup(state: State) -> float | None:
+    """When a `Tick` would change something (CLOCK_BOOTTIME); None: only an event can."""
+    times: list[float | None] = []
+    if state.phase is Phase.ACTIVE and state.cause is None:
+        if state.spec.max_completion is not None:
+            times.append(state.launched_at + state.spec.max_completion)
+        if state.view.connected and state.view.may_start:
+            times.append(state.regular.next_wakeup())
+    elif state.phase is Phase.FINALIZING and state.view.connected and state.view.told != 0.0:
+        times.append(state.end_at)
+        if state.view.may_start and state.view.told is None:
+            times.append(state.final.next_wakeup())
+    if _waits_for_answer(state):
+        times.append((state.view.told or 0.0) + ANSWER_WAIT)
+    return min((time for time in times if time is not None), default=None)
+
+
+def _unconfirmed(state: State) -> list[Run]:
+    """Runs that are recorded as forked and of which the hands have not heard on this connection."""
+    return [run for key, run in state.open.items() if key not in state.view.listed]
+
+
+def _waits_for_answer(state: State) -> bool:
+    """A Terminate was told, nothing is alive, and some starts may never have reached the hands."""
+    view = state.view
+    return view.connected and view.told is not None and view.alive == 0 and not state.over and bool(_unconfirmed(state))
+
+
+class _Step:
+    """One call of `decide`."""
+
+    def __init__(self, state: State, now: Moment) -> None:
+        self.state = state
+        self.now = now
+        self.decision = Decision()
+        self._takers: dict[type[Event], Callable[..., None]] = {
+            HandsSeen: self._take_hands,
+            Request: self._take_request,
+            Tick: lambda _: None,
+            Resumed: self._take_resumed,
+            Gone: self._take_gone,
+            Overruled: self._take_overruled,
+        }
+        self._phases: dict[Phase, Callable[[], bool]] = {
+            Phase.ACTIVE: self._active,
+            Phase.CLEANING: self._cleaning,
+            Phase.FINALIZING: self._finalizing,
+        }
+
+    def emit(self, record: Record) -> None:
+        apply(self.state, record)
+        self.decision.records.append(record)
+
+    def take(self, event: Event) -> None:
+        self._takers[type(event)](event)
+
+    def advance(self) -> None:
+        """Draws conclusions until nothing follows from the state any more."""
+        while self._phases.get(self.state.phase or Phase.ACTIVE, self._over)():
+            pass
+
+    # What is said
+
+    def _take_hands(self, event: HandsSeen) -> None:
+        state, view = self.state, self.state.view
+        if event.hello:
+            view = state.view = View(connected=True, may_start=view.may_start)
+        view.answered = not event.hello
+        view.alive = event.alive
+        if state.over:
+            return
+        for seen in sorted(event.runs, key=lambda run: run.run) if event.hello else event.runs:
+            self._take_run(seen)
+        if event.hello:
+            for run in _unconfirmed(state):
+                if run.state is ProcessState.RUNNING:
+                    self._record(run, Change(ProcessState.LOST, None, "the executor has no record of this run"))
+
+    def _take_run(self, seen: HandsRun) -> None:
+        runs = self.state.runs.get(seen.process)
+        if runs is None:
+            return
+        run = runs.get(seen.run)
+        if run is None:
+            newest = self.state.newest.get(seen.process)
+            if newest is not None:
+                if seen.run <= newest.run:
+                    return
+                self._supersede(newest)
+        for change in changes(None if run is None else run.state, seen):
+            self._record(seen, change, seen)
+        key = (seen.process, seen.run)
+        if key in self.state.open:
+            self.state.view.listed.add(key)
+
+    def _supersede(self, run: Run) -> None:
+        """The hands know a newer run than our newest: ours is over, and nobody knows how."""
+        if run.state is ProcessState.WAITING:
+            self._record(run, Change(ProcessState.FORKED))
+        if run.state in (ProcessState.FORKED, ProcessState.RUNNING):
+            self._record(run, Change(ProcessState.LOST, None, "a newer run was found"))
+
+    def _record(self, run: Run | HandsRun, change: Change, seen: HandsRun | None = None) -> None:
+        wall = self.now.wall
+        pid = ticks = 0
+        if seen is not None:
+            if change.state is ProcessState.RUNNING:
+                pid, ticks = seen.pid, seen.start_ticks
+            # An end that is told late was no later for that.
+            known = seen.exited_at if change.state >= ProcessState.SUCCESS else seen.exited_at and seen.forked_at
+            wall = known or wall
+        exit_ = change.exit
+        self.emit(
+            RunRecord(
+                at=Moment(self.now.boot, wall),
+                process=run.process,
+                run=run.run,
+                state=change.state,
+                pid=pid,
+                ticks=ticks,
+                code=exit_.code if exit_ else None,
+                signal=exit_.signal if exit_ else None,
+                core=bool(exit_ and exit_.core_dumped),
+                error=change.error,
+            )
+        )
+        if change.state >= ProcessState.SUCCESS:
+            self.state.view.listed.discard((run.process, run.run))
+
+    def _take_request(self, request: Request) -> None:
+        state = self.state
+        if state.over:
+            return
+        external = state.cause is not None and state.cause is not Cause.PLAN
+        # Mesos: a repeated kill counts from the first one, so it can only shorten.
+        wanted = budgets.requested(state.spec, request, state.ended_at if external else self.now.boot)
+        if state.cause is not None:
+            current = Budget(state.clean_until, state.end_at)
+            wanted = budgets.earliest(current, wanted)
+            if wanted == current:
+                return
+        verdict = VERDICTS[request.cause]
+        message = messages.asked(request.cause, request.message)
+        self.emit(EndRecord(self.now, request.cause, verdict, *wanted, request.seq, message))
+
+    def _take_resumed(self, event: Resumed) -> None:
+        self.state.view.may_start = event.may_start
+
+    def _take_gone(self, event: Gone) -> None:
+        self._close(ProcessState.LOST, event.message)
+        if not self.state.over:
+            self.emit(PhaseRecord(self.now, Phase.LOST, messages.one_line(event.message)))
+
+    def _take_overruled(self, event: Overruled) -> None:
+        if not self.state.over:
+            self._close(ProcessState.LOST, "the task was ended without the runner")
+            self.emit(PhaseRecord(self.now, event.phase, messages.one_line(event.message)))
+
+    def _close(self, ended: ProcessState, error: str) -> None:
+        for run in list(self.state.open.values()):
+            self._record(run, Change(ended, None, error))
+
+    # What follows: each returns whether the phase has changed
+
+    def _active(self) -> bool:
+        state = self.state
+        if state.cause is None:
+            limit = state.spec.max_completion
+            if limit is not None and self.now.boot >= state.launched_at + limit:
+                self._take_request(Request(Cause.COMPLETION_TIME))
+        if state.cause is None:
+            self._queue(state.regular)
+            self._natural_end()
+        if state.cause is not None:
+            self.emit(PhaseRecord(self.now, Phase.CLEANING))
+            return True
+        self._start(state.regular)
+        return False
+
+    def _natural_end(self) -> None:
+        state, plan = self.state, self.state.regular
+        if 0 < state.spec.max_failures <= len(plan.failed):
+            verdict, message = Phase.FAILED, messages.failed(state)
+        elif plan.deadlocked:
+            verdict, message = Phase.FAILED, messages.deadlocked(state)
+        elif plan.complete:
+            verdict, message = Phase.SUCCESS, messages.succeeded(state)
+        else:
+            return
+        budget = budgets.natural(state.spec, self.now.boot)
+        self.emit(EndRecord(self.now, Cause.PLAN, verdict, *budget, 0, message))
+
+    def _cleaning(self) -> bool:
+        state = self.state
+        if not state.view.connected:
+            return False
+        self._close_unstarted()
+        if not state.quiet:
+            self._terminate(state.clean_until)
+            return False
+        # A task that was ended before anything ran has nothing to finalize.
+        if state.spec.has_final and state.end_at > self.now.boot and (state.forked or state.cause is Cause.PLAN):
+            self.emit(PhaseRecord(self.now, Phase.FINALIZING))
+            # The deadline that was told was that of the regular processes, and they are gone.
+            state.view.told = None
+            return True
+        return self._finish()
+
+    def _finalizing(self) -> bool:
+        state = self.state
+        if not state.view.connected:
+            return False
+        spent = self.now.boot >= state.end_at
+        if not spent and state.view.told is None:
+            self._queue(state.final)
+            if not (state.final.complete or state.final.deadlocked):
+                self._start(state.final)
+                return False
+        self._close_unstarted()
+        if state.quiet:
+            return self._finish()
+        self._terminate(0.0 if spent else state.end_at)
+        return False
+
+    def _finish(self) -> bool:
+        assert self.state.verdict is not None, "cleaning begins with a recorded end"  # noqa: S101 - an invariant
+        self.emit(PhaseRecord(self.now, self.state.verdict))
+        return True
+
+    def _over(self) -> bool:
+        view = self.state.view
+        if view.connected and view.alive > 0 and view.told is None:
+            self._terminate(0.0)
+        return False
+
+    def _queue(self, plan: Plan) -> None:
+        for process in plan.runnable:
+            run = self.state.next_run(process)
+            self.emit(RunRecord(self.now, process, run, ProcessState.WAITING))
+
+    def _start(self, plan: Plan) -> None:
+        """Starts what may start, and starts again what the hands have not heard of."""
+        state = self.state
+        if not (state.view.connected and state.view.may_start):
+            return
+        while (process := plan.next_ready(self.now.boot)) is not None:
+            run = state.newest[process]
+            self.emit(RunRecord(self.now, process, run.run, ProcessState.FORKED))
+        for run in _unconfirmed(state):
+            state.view.listed.add((run.process, run.run))
+            self.decision.actions.append(StartRun(run.process, run.run))
+
+    def _terminate(self, kill_at: float) -> None:
+        view = self.state.view
+        if view.told is None or kill_at < view.told:
+            view.told = kill_at
+            view.answered = False
+            self.decision.actions.append(Terminate(kill_at))
+
+    def _close_unstarted(self) -> None:
+        """Closes runs whose start never reached the hands, once they have answered a Terminate and have nothing."""
+        view = self.state.view
+        if not _waits_for_answer(self.state):
+            return
+        if view.answered or self.now.boot >= (view.told or 0.0) + ANSWER_WAIT:
+            for run in _unconfirmed(self.state):
+                self._record(run, Change(ProcessState.KILLED, None, "never started: the task was being ended"))

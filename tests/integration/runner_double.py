@@ -1,0 +1,286 @@
+"""A double of the driver with its coordinator: speaks the real Attach stream over a real unix socket.
+
+It starts no processes: its hands are a table that the test fills. The runner under test is a real process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from mesos.v1 import mesos_pb2
+from services.runner.service import boot_id
+from trivet.link.v1 import link_pb2
+from trivet.runner.v1 import runner_pb2, runner_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+# Generous: a loaded machine must not fail a test; nothing waits this long when all is well.
+PATIENCE = 20.0
+
+
+def boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def task_info(task: dict[str, Any], task_id: str = "t1") -> bytes:
+    info = mesos_pb2.TaskInfo(name="test")
+    info.task_id.value = task_id
+    info.agent_id.value = "agent"
+    info.data = json.dumps(task).encode()
+    return info.SerializeToString()
+
+
+def process(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "cmdline": f"run {name}", **more}
+
+
+@dataclass
+class HandsDouble:
+    """What a coordinator would know of one task."""
+
+    runs: dict[tuple[str, int], link_pb2.Run] = field(default_factory=dict)
+    alive: int = 0
+
+    def state(self) -> link_pb2.HandsState:
+        return link_pb2.HandsState(runs=self.runs.values(), alive=self.alive)
+
+
+class RunnerUnderTest:
+    """A real `python -m services.runner`."""
+
+    def __init__(self, directory: str, *options: str) -> None:
+        self.run_dir = os.path.join(directory, "run")
+        self.state_dir = os.path.join(directory, "state")
+        self.options = options
+        self.process: asyncio.subprocess.Process | None = None
+        self.log: list[dict[str, Any]] = []
+        self._reader: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        ready = asyncio.Event()
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "services.runner",
+            "--run-dir",
+            self.run_dir,
+            "--state-dir",
+            self.state_dir,
+            *self.options,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self._reader = asyncio.create_task(self._read(self.process, ready))
+        await asyncio.wait_for(ready.wait(), PATIENCE)
+
+    async def _read(self, process: asyncio.subprocess.Process, ready: asyncio.Event) -> None:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = {"msg": line.decode(errors="replace").rstrip(), "level": "raw"}
+            self.log.append(entry)
+            if entry["msg"] == "ready":
+                ready.set()
+        ready.set()
+
+    async def end(self, signum: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        assert self._reader is not None
+        if self.process.returncode is None:
+            self.process.send_signal(signum)
+        code = await asyncio.wait_for(self.process.wait(), PATIENCE)
+        await self._reader
+        return code
+
+    def errors(self) -> list[dict[str, Any]]:
+        return [entry for entry in self.log if entry["level"] in ("error", "raw", "critical")]
+
+    def admin(self) -> tuple[grpc.aio.Channel, Any]:
+        channel = grpc.aio.insecure_channel(f"unix:{self.run_dir}/runner-admin.sock")
+        return channel, runner_pb2_grpc.RunnerServiceStub(channel)
+
+
+class DriverDouble:
+    """One driver: its Hello, its stream, and everything that the runner has said on it."""
+
+    def __init__(self, runner: RunnerUnderTest, *, incarnation: str = "i1", uid: int = 1000) -> None:
+        self.runner = runner
+        self.executor = link_pb2.ExecutorKey(framework_id="fw", executor_id="ex", incarnation=incarnation)
+        self.generation = 1
+        self.uid = uid
+        self.boot_id = boot_id()
+        self.tasks: dict[str, HandsDouble] = {}
+        self.infos: dict[str, bytes] = {}
+        self.ends: dict[str, list[link_pb2.EndRequest]] = {}
+        self.heard: list[runner_pb2.AttachResponse] = []
+        self.states: dict[str, link_pb2.TaskState] = {}
+        self._news = asyncio.Condition()
+        self._channel: grpc.aio.Channel | None = None
+        self._call: Any = None
+        self._reader: asyncio.Task[None] | None = None
+        self.status: grpc.StatusCode | None = None
+
+    def key(self, task_id: str = "t1", launch: int = 1) -> link_pb2.TaskKey:
+        return link_pb2.TaskKey(executor=self.executor, task_id=task_id, launch=launch)
+
+    def hello(self, tasks: Iterable[link_pb2.HelloTask]) -> list[runner_pb2.AttachRequest]:
+        listed = list(tasks)
+        hello = link_pb2.Hello(
+            protocol=1,
+            executor=self.executor,
+            generation=self.generation,
+            token=b"secret",
+            boot_id=self.boot_id,
+            task_count=len(listed),
+            hostname="host1",
+            sandbox="/mnt/mesos/sandbox",
+            host_sandbox="/var/lib/mesos/runs/latest",
+            uid=self.uid,
+        )
+        return [
+            runner_pb2.AttachRequest(hello=hello),
+            *(runner_pb2.AttachRequest(hello_task=task) for task in listed),
+            runner_pb2.AttachRequest(hello_end=link_pb2.HelloEnd()),
+        ]
+
+    def hello_tasks(self) -> list[link_pb2.HelloTask]:
+        return [
+            link_pb2.HelloTask(key=self.key(task_id), hands=hands.state(), ends=self.ends.get(task_id, ()))
+            for task_id, hands in self.tasks.items()
+        ]
+
+    async def attach(self, tasks: Iterable[link_pb2.HelloTask] | None = None) -> None:
+        self._channel = grpc.aio.insecure_channel(f"unix:{self.runner.run_dir}/runner.sock")
+        await asyncio.wait_for(self._channel.channel_ready(), PATIENCE)
+        self._call = runner_pb2_grpc.RunnerServiceStub(self._channel).Attach()
+        for message in self.hello(self.hello_tasks() if tasks is None else tasks):
+            await self._call.write(message)
+        before = len(self.heard)
+        self._reader = asyncio.create_task(self._read(self._call))
+        await self.wait(lambda: any(m.HasField("hello_ack") for m in self.heard[before:]))
+
+    async def _read(self, call: Any) -> None:
+        try:
+            while (message := await call.read()) is not grpc.aio.EOF:
+                async with self._news:
+                    self.heard.append(message)
+                    self._take(message)
+                    self._news.notify_all()
+                if message.HasField("need_task"):
+                    task_id = message.need_task.key.task_id
+                    await call.write(self._launch_message(task_id))
+        except grpc.aio.AioRpcError as error:
+            self.status = error.code()
+        else:
+            self.status = await call.code()
+        async with self._news:
+            self._news.notify_all()
+
+    def _take(self, message: runner_pb2.AttachResponse) -> None:
+        if message.HasField("task_state"):
+            state = message.task_state
+            known = self.states.get(state.key.task_id)
+            assert known is None or state.version >= known.version, "a version went back"
+            if known is not None and state.version == known.version:
+                assert state == known, "one version, two contents"
+            self.states[state.key.task_id] = state
+
+    async def wait(self, condition: Callable[[], bool]) -> None:
+        async with self._news:
+            try:
+                await asyncio.wait_for(self._news.wait_for(condition), PATIENCE)
+            except TimeoutError:
+                raise AssertionError(f"not within {PATIENCE} s; heard: {self.heard}; {self.runner.log}") from None
+
+    async def detach(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+            assert self._reader is not None
+            await asyncio.gather(self._reader, return_exceptions=True)
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _launch_message(self, task_id: str) -> runner_pb2.AttachRequest:
+        return runner_pb2.AttachRequest(launch=link_pb2.Launch(key=self.key(task_id), info=self.infos[task_id]))
+
+    async def send(self, **message: Any) -> None:
+        await self._call.write(runner_pb2.AttachRequest(**message))
+
+    async def launch(self, task: dict[str, Any], task_id: str = "t1") -> None:
+        self.infos[task_id] = task_info(task, task_id)
+        self.tasks[task_id] = HandsDouble()
+        await self._call.write(self._launch_message(task_id))
+
+    # Hands
+
+    def starts(self, task_id: str = "t1") -> list[tuple[str, int]]:
+        return [
+            (m.start.process, m.start.run) for m in self.heard if m.HasField("start") and m.start.key.task_id == task_id
+        ]
+
+    def terminates(self, task_id: str = "t1") -> list[float]:
+        return [
+            m.terminate.kill_at for m in self.heard if m.HasField("terminate") if m.terminate.key.task_id == task_id
+        ]
+
+    async def started(self, process: str, run: int = 0, task_id: str = "t1") -> None:
+        await self.wait(lambda: (process, run) in self.starts(task_id))
+
+    def set_run(self, process: str, run: int = 0, task_id: str = "t1", **fields: Any) -> link_pb2.Run:
+        hands = self.tasks[task_id]
+        before = hands.runs.get((process, run))
+        record = link_pb2.Run(process=process, run=run, pid=100 + len(hands.runs), start_ticks=7, forked_at=time.time())
+        if before is not None:
+            record.CopyFrom(before)
+        record.MergeFrom(link_pb2.Run(**fields))
+        hands.runs[(process, run)] = record
+        living = (link_pb2.RUN_STATE_FORKED, link_pb2.RUN_STATE_RUNNING)
+        hands.alive = sum(r.state in living for r in hands.runs.values())
+        return record
+
+    async def tell(self, *runs: link_pb2.Run, task_id: str = "t1") -> None:
+        state = link_pb2.HandsState(runs=runs, alive=self.tasks[task_id].alive)
+        await self.send(hands=link_pb2.Hands(key=self.key(task_id), state=state))
+
+    async def runs(self, process: str, run: int = 0, task_id: str = "t1") -> None:
+        """The runner has asked for the run, and it is exec'ed."""
+        await self.started(process, run, task_id)
+        await self.tell(self.set_run(process, run, task_id, state=link_pb2.RUN_STATE_RUNNING), task_id=task_id)
+
+    def set_exit(self, process: str, run: int = 0, task_id: str = "t1", **exit_: int) -> link_pb2.Run:
+        return self.set_run(
+            process,
+            run,
+            task_id,
+            state=link_pb2.RUN_STATE_EXITED,
+            exit=link_pb2.Exit(**exit_),
+            exited_at=time.time(),
+        )
+
+    async def exits(self, process: str, run: int = 0, task_id: str = "t1", **exit_: int) -> None:
+        await self.tell(self.set_exit(process, run, task_id, **exit_), task_id=task_id)
+
+    async def end(self, cause: int = link_pb2.END_CAUSE_KILL, task_id: str = "t1", **fields: Any) -> None:
+        request = link_pb2.EndRequest(cause=cause, seq=len(self.ends.get(task_id, ())) + 1, **fields)
+        self.ends.setdefault(task_id, []).append(request)
+        await self.send(end=link_pb2.End(key=self.key(task_id), request=request))
+
+    async def phase(self, phase: int, task_id: str = "t1") -> link_pb2.TaskState:
+        await self.wait(lambda: task_id in self.states and self.states[task_id].phase == phase)
+        return self.states[task_id]
+
+
+async def watching(stub: Any, task_id: str = "") -> AsyncIterator[runner_pb2.WatchTasksResponse]:
+    async for event in stub.WatchTasks(runner_pb2.WatchTasksRequest(task_id=task_id)):
+        yield event

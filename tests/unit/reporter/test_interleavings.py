@@ -1,0 +1,302 @@
+"""Any order of news, restarts, losses and repetitions: the driver always ends with a right row of statuses."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mesos.v1 import mesos_pb2
+from services.common.keys import TaskKey
+from tests.unit.reporter.desk import Desk
+from tests.unit.reporter.driver_model import EXECUTOR, TERMINAL, DriverTask, hello
+from trivet.link.v1 import link_pb2
+from trivet.reporter.v1 import reporter_pb2
+
+KEY = TaskKey(EXECUTOR, "task", 1)
+CAUSES = [cause for cause in link_pb2.EndCause.values() if cause not in (0, link_pb2.END_CAUSE_PLAN)]
+END_PHASES = [
+    link_pb2.TASK_PHASE_SUCCESS,
+    link_pb2.TASK_PHASE_FAILED,
+    link_pb2.TASK_PHASE_KILLED,
+    link_pb2.TASK_PHASE_LOST,
+]
+Request = reporter_pb2.AttachRequest
+
+
+class Interleavings(RuleBasedStateMachine):
+    """One task; its driver never forgets, everything between driver and reporter may be lost at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.desk = Desk(self.directory.name)
+        self.driver = DriverTask(KEY)
+        self.killing = True
+        self.lost_state = False
+        # Answers and acknowledgements on their way to the reporter.
+        self.wire: list[reporter_pb2.AttachRequest] = []
+        self.end_told = False
+        self.running_when_end_told = 0
+
+    def teardown(self) -> None:
+        self.settle()
+        self.desk.store.close()
+        self.directory.cleanup()
+
+    @initialize(
+        gated=st.booleans(),
+        aurora=st.booleans(),
+        killing=st.booleans(),
+        told_by=st.sampled_from(["hello", "launch"]),
+        life=st.integers(0, 30),
+    )
+    def begin(self, gated: bool, aurora: bool, killing: bool, told_by: str, life: int) -> None:
+        # Steps that the task is meant to live: left to chance, most tasks would end before anything happened to them.
+        self.life = life
+        self.killing = killing and not aurora
+        self.template = link_pb2.TaskState(
+            key=KEY.to_pb(), phase=link_pb2.TASK_PHASE_ACTIVE, gated=gated, aurora=aurora, health_checked=gated
+        )
+        self.version = 0
+        if told_by == "hello":
+            self.attach()
+        else:
+            self.desk.attach([], hello(killing=self.killing))
+            self.desk.say(Request(launch=link_pb2.Launch(key=KEY.to_pb(), info=b"info")))
+
+    def attach(self) -> None:
+        self.desk.attach([self.driver.hello()], hello(killing=self.killing, tasks=1))
+        self.note_end()
+
+    def note_end(self) -> None:
+        state = self.driver.state
+        ended = state is not None and (state.end_cause or state.phase in END_PHASES)
+        if self.desk.session is not None and ended and not self.end_told:
+            # The reporter knows of the end now; what it has said before is on the wire or accepted.
+            self.end_told = True
+            self.deliver_all()
+            self.running_when_end_told = self.count(mesos_pb2.TASK_RUNNING)
+
+    def count(self, state: int) -> int:
+        return sum(status.state == state for status in self.driver.accepted)
+
+    def deliver_all(self) -> None:
+        for proposal in self.desk.proposals():
+            self.wire.append(Request(answer=self.driver.offer(proposal)))
+
+    def settle(self) -> None:
+        """Everything heals: the link comes back, all messages arrive, time passes."""
+        self.attach()
+        for _ in range(6):
+            self.deliver_all()
+            while self.wire:
+                self.desk.say(self.wire.pop(0))
+            self.desk.clock.advance(2.0)
+        self.check_settled()
+
+    def check_settled(self) -> None:
+        state, verdict = self.driver.state, self.driver.verdict
+        if state is None:
+            assert not self.driver.accepted
+            return
+        over = state.phase in END_PHASES
+        assert (self.driver.latch is not None) == over
+        if over:
+            return
+        started = state.started and not state.end_cause
+        passed = not state.gated or (verdict is not None and verdict.passed)
+        dead = verdict is not None and verdict.dead
+        if started and passed and not dead:
+            running = [s for s in self.driver.accepted if s.state == mesos_pb2.TASK_RUNNING]
+            assert running
+            if state.health_checked and verdict is not None and verdict.HasField("healthy"):
+                assert running[-1].healthy == verdict.healthy
+
+    # News from runner and health. The driver remembers them whether or not the reporter is there.
+
+    def tell_state(self, state: link_pb2.TaskState) -> None:
+        self.version += 1
+        state.version = self.version
+        self.driver.state = state
+        if self.desk.session is not None:
+            self.desk.say(Request(task_state=state))
+            self.note_end()
+
+    def copy_state(self) -> link_pb2.TaskState:
+        state = link_pb2.TaskState()
+        state.CopyFrom(self.driver.state or self.template)
+        return state
+
+    def alive(self) -> bool:
+        return self.driver.state is None or self.driver.state.phase not in END_PHASES
+
+    def may_end(self) -> bool:
+        return self.alive() and self.life <= 0
+
+    @precondition(alive)
+    @rule(started=st.booleans())
+    def runner_says(self, started: bool) -> None:
+        state = self.copy_state()
+        state.started = state.started or started
+        self.tell_state(state)
+
+    @precondition(may_end)
+    @rule(cause=st.sampled_from(CAUSES))
+    def end_begins(self, cause: link_pb2.EndCause) -> None:
+        state = self.copy_state()
+        if not state.end_cause and (cause != link_pb2.END_CAUSE_INVALID or self.driver.state is None):
+            state.end_cause = cause
+            state.phase = link_pb2.TASK_PHASE_CLEANING
+            if cause == link_pb2.END_CAUSE_INVALID:
+                state.phase = link_pb2.TASK_PHASE_FAILED
+            self.tell_state(state)
+
+    @precondition(may_end)
+    @rule(phase=st.sampled_from(END_PHASES))
+    def task_ends(self, phase: link_pb2.TaskPhase) -> None:
+        state = self.copy_state()
+        state.phase = phase
+        state.end_cause = state.end_cause or link_pb2.END_CAUSE_PLAN
+        self.tell_state(state)
+
+    @rule(healthy=st.sampled_from([None, True, False]), passed=st.booleans(), dead=st.booleans())
+    def health_says(self, healthy: bool | None, passed: bool, dead: bool) -> None:
+        verdict = link_pb2.Verdict(key=KEY.to_pb(), dead=dead)
+        if self.driver.verdict is not None:
+            verdict.CopyFrom(self.driver.verdict)
+        verdict.version += 1
+        verdict.passed |= passed
+        verdict.dead |= dead and not verdict.passed
+        if healthy is not None:
+            verdict.healthy = healthy
+        self.driver.verdict = verdict
+        if self.desk.session is not None:
+            self.desk.say(Request(verdict=verdict))
+
+    # What the wire and the machine do.
+
+    @rule(repeat=st.booleans())
+    def repeat_news(self, repeat: bool) -> None:
+        if self.desk.session is not None:
+            if self.driver.state is not None and repeat:
+                self.desk.say(Request(task_state=self.driver.state))
+            if self.driver.verdict is not None:
+                self.desk.say(Request(verdict=self.driver.verdict))
+
+    @rule()
+    def all_is_quiet(self) -> None:
+        """Everything that is under way arrives."""
+        if self.desk.session is not None:
+            self.deliver_all()
+            while self.wire:
+                self.desk.say(self.wire.pop(0))
+
+    @rule(count=st.integers(1, 3))
+    def proposals_arrive(self, count: int) -> None:
+        if self.desk.session is None:
+            return
+        for _ in range(count):
+            if not self.desk.session.queue.empty():
+                proposal = self.desk.session.queue.get_nowait().proposal
+                self.wire.append(Request(answer=self.driver.offer(proposal)))
+
+    @rule(twice=st.booleans(), acknowledged_first=st.booleans())
+    def answer_arrives(self, twice: bool, acknowledged_first: bool) -> None:
+        if not self.wire or self.desk.session is None:
+            return
+        message = self.wire.pop(0)
+        answer = message.answer
+        acknowledged = reporter_pb2.Acknowledged(key=answer.key, ref=answer.ref, uuid=answer.uuid)
+        if acknowledged_first and not answer.rejection:
+            self.desk.say(Request(acknowledged=acknowledged))
+        for _ in range(1 + twice):
+            self.desk.say(message)
+
+    @rule(reconnect=st.booleans())
+    def link_breaks(self, reconnect: bool) -> None:
+        self.wire.clear()
+        if self.desk.session is not None:
+            self.desk.detach()
+        if reconnect:
+            self.attach()
+
+    @rule(cut=st.sampled_from([0, 0, 1, 40, 200]))
+    def reporter_dies(self, cut: int) -> None:
+        """`cut`: bytes that the journal loses at its end, as when the host dies, too."""
+        self.wire.clear()
+        self.desk.store.close()
+        folder = os.path.join(self.directory.name, "tasks")
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            os.truncate(path, max(0, os.path.getsize(path) - cut))
+        self.desk.start()
+        self.attach()
+
+    @rule()
+    def state_directory_is_lost(self) -> None:
+        self.wire.clear()
+        self.desk.store.close()
+        folder = os.path.join(self.directory.name, "tasks")
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        self.desk.start()
+        self.attach()
+
+    @rule(seconds=st.sampled_from([0.3, 1.0, 5.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.desk.clock.advance(seconds)
+
+    # What must hold at every moment.
+
+    @invariant()
+    def the_row_is_right(self) -> None:
+        self.life = getattr(self, "life", 0) - 1
+        accepted = self.driver.accepted
+        states = [status.state for status in accepted]
+        terminal = [s for s in states if s in TERMINAL]
+        assert len(terminal) <= 1
+        assert not terminal or states[-1] in TERMINAL
+        invalid = self.driver.state is not None and self.driver.state.end_cause == link_pb2.END_CAUSE_INVALID
+        if states and not invalid:
+            assert states[0] == mesos_pb2.TASK_STARTING
+        assert states.count(mesos_pb2.TASK_STARTING) <= 1
+        if invalid:
+            assert len(states) <= 1
+        running = [s for s in accepted if s.state == mesos_pb2.TASK_RUNNING]
+        assert sum(not s.HasField("reason") for s in running) <= 1
+        assert all(s.reason == 29 for s in running[1:])
+        assert states.count(mesos_pb2.TASK_KILLING) <= self.killing
+        if mesos_pb2.TASK_KILLING in states:
+            after = states[states.index(mesos_pb2.TASK_KILLING) :]
+            assert mesos_pb2.TASK_RUNNING not in after
+
+    @invariant()
+    def nothing_is_refused_as_out_of_order(self) -> None:
+        answers = self.driver.answers.values()
+        assert all(answer.rejection != reporter_pb2.REJECTION_OUT_OF_ORDER for answer in answers)
+
+    @invariant()
+    def running_is_not_said_after_the_end_was_heard(self) -> None:
+        if self.end_told:
+            assert self.count(mesos_pb2.TASK_RUNNING) == self.running_when_end_told
+
+
+TestInterleavings = Interleavings.TestCase
+TestInterleavings.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+
+
+@pytest.mark.parametrize("states", [["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]])
+def test_the_model_itself_rejects_what_goes_backwards(states: list[str]) -> None:
+    driver = DriverTask(KEY)
+    for n, name in enumerate([*states, "TASK_FAILED"], 1):
+        status = mesos_pb2.TaskStatus(state=name)
+        status.task_id.value = "task"
+        ref = link_pb2.ProposalRef(epoch="e", n=n)
+        answer = driver.offer(reporter_pb2.Proposal(key=KEY.to_pb(), ref=ref, status=status))
+        assert bool(answer.rejection) == (n == 4)
+    assert driver.states == states
