@@ -24,9 +24,9 @@ _KEEP_STREAM = b'\x00\x00\x00\x0f{"op":"stream"}'
 _BAD_START = 2
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Runs one driver; returns when the executor is over."""
-    options = Options(argv)
+    options = Options(sys.argv[1:] if argv is None else argv)
     hands_socket = socket.socket(fileno=options.fd)
     try:
         environment = Environment(os.environ)
@@ -96,4 +96,4 @@ def _framed(body: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -21,7 +21,7 @@ a task of one process. Commands run in the task's sandbox, with your PATH and wi
 _RUN_END = """\
 exit status:
   0    the task finished (TASK_FINISHED)
-  1    the task ended in any other way
+  1    the task ended in any other way, or a part of the stack could not be kept running
   2    nothing was started: bad arguments, or an invalid task
   130  the task was killed (TASK_KILLED)
 

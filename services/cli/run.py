@@ -44,6 +44,7 @@ class _Abandoned(Exception):
 def run(options: argparse.Namespace) -> int:
     """Runs the task; returns the exit status."""
     where: Layout | None = None
+    started = False
     status = CANNOT_START
     try:
         services = layout.find_services(options.services) if options.services else None
@@ -52,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
         prepared = prepare(options, services or where.run)
         for warning in prepared.warnings:
             print(f"trivet: warning: {warning}", file=sys.stderr)
+        started = True
         status = asyncio.run(_run(options, where, services, prepared))
     except CannotStart as error:
         for line in error.lines:
@@ -69,18 +71,18 @@ def run(options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED
     if where is not None and not options.dir:
-        _tidy(where, status, keep=options.keep)
+        _tidy(where, started=started, everything=options.keep or status != 0)
     return status
 
 
-def _tidy(where: Layout, status: int, *, keep: bool) -> None:
+def _tidy(where: Layout, *, started: bool, everything: bool) -> None:
     """The sandbox stays in any case, the rest when there may be something to find out."""
-    if status == CANNOT_START:
+    if not started:
         where.remove()
-    elif status == 0 and not keep:
-        where.remove_all_but_sandboxes()
-    else:
+    elif everything:
         print(f"trivet: everything of this run is kept in {where.root}", file=sys.stderr)
+    else:
+        where.remove_all_but_sandboxes()
 
 
 async def _run(options: argparse.Namespace, where: Layout, services: str | None, prepared: Prepared) -> int:

@@ -264,14 +264,14 @@ class DriverDouble:
             run,
             task_id,
             state=link_pb2.RUN_STATE_EXITED,
-            exit=link_pb2.Exit(**exit_),
+            exit=link_pb2.Exit(code=exit_.get("code"), signal=exit_.get("signal")),
             exited_at=time.time(),
         )
 
     async def exits(self, process: str, run: int = 0, task_id: str = "t1", **exit_: int) -> None:
         await self.tell(self.set_exit(process, run, task_id, **exit_), task_id=task_id)
 
-    async def end(self, cause: int = link_pb2.END_CAUSE_KILL, task_id: str = "t1", **fields: Any) -> None:
+    async def end(self, cause: link_pb2.EndCause = link_pb2.END_CAUSE_KILL, task_id: str = "t1", **fields: Any) -> None:
         request = link_pb2.EndRequest(cause=cause, seq=len(self.ends.get(task_id, ())) + 1, **fields)
         self.ends.setdefault(task_id, []).append(request)
         await self.send(end=link_pb2.End(key=self.key(task_id), request=request))

@@ -1,0 +1,218 @@
+"""A simulated world around the task machine: a clock, a journal, hands that obey, and lines that break.
+
+Simulated: there are no processes here. The machine is the real one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from services.runner.budgets import Request
+from services.runner.events import Event, Gone, HandsSeen, StartRun, Terminate, Tick
+from services.runner.processes import Exit, HandsRun, HandsState
+from services.runner.records import Cause, Moment, Record, decode, encode
+from services.runner.state import State, apply
+from services.runner.tasks import decide, detach, next_wakeup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.runner.events import Decision
+    from services.runner.spec import TaskSpec
+
+BOOT = 1000.0
+WALL = 1_700_000_000.0
+
+
+def replayed(spec: TaskSpec, records: Sequence[Record]) -> State:
+    """The state that a journal of `records` gives, through its written form."""
+    state = State.new(spec)
+    for record in records:
+        apply(state, decode(encode(record)))
+    return state
+
+
+def facts(state: State) -> object:
+    """Everything of a state that a replay must bring back."""
+    return (
+        state.phase,
+        state.phases,
+        state.launched_at,
+        state.cause,
+        state.ended_at,
+        state.verdict,
+        state.message,
+        state.clean_until,
+        state.end_at,
+        state.started,
+        state.forked,
+        state.version,
+        state.runs,
+        state.newest,
+        state.open,
+        state.regular.counts(),
+        state.final.counts(),
+        (state.regular.runnable, state.regular.complete, state.regular.deadlocked, state.regular.running),
+        (state.final.runnable, state.final.complete, state.final.deadlocked, state.final.running),
+    )
+
+
+class World:
+    """One task, its runner and its hands."""
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self.spec = spec
+        self.state = State.new(spec)
+        self.records: list[Record] = []
+        self.now = BOOT
+        self.runs: dict[tuple[str, int], HandsRun] = {}
+        self.kill_at: float | None = None
+        self.terminates: list[float] = []
+        self.started: list[tuple[str, int]] = []
+        # Said by the runner, not heard by the hands yet; and back.
+        self.to_hands: deque[StartRun | Terminate] = deque()
+        self.to_runner: deque[HandsSeen] = deque()
+        self.ends: list[Request] = []
+
+    def moment(self) -> Moment:
+        return Moment(self.now, WALL + self.now)
+
+    def launch(self) -> Decision:
+        return self.take(HandsSeen((), 0, hello=True))
+
+    def take(self, *events: Event) -> Decision:
+        """The runner takes in events, journals and sends."""
+        over = self.state.over
+        decision = decide(self.state, events, self.moment())
+        if over:
+            assert decision.records == [], "a terminal state is the last word"
+        self.records += decision.records
+        if self.state.view.connected:
+            self.to_hands += decision.actions
+        self.check(decision)
+        return decision
+
+    def check(self, decision: Decision) -> None:
+        state = self.state
+        for plan in (state.regular, state.final):
+            limit = self.spec.max_concurrency
+            assert limit <= 0 or plan.running <= limit, "above max_concurrency"
+        if state.over and decision.records and state.phase and state.phase.name != "LOST":
+            assert self.alive() == 0, f"terminal while processes live: {decision.records}"
+        wakeup = next_wakeup(state)
+        if wakeup is not None and wakeup <= self.now and state.view.connected:
+            before = len(self.records)
+            again = decide(state, [Tick()], self.moment())
+            self.records += again.records
+            self.to_hands += again.actions
+            assert again.records or again.actions, "an alarm that changes nothing would ring for ever"
+            assert len(self.records) > before or again.actions
+
+    # Hands
+
+    def alive(self) -> int:
+        return sum(run.state in (HandsState.FORKED, HandsState.RUNNING) for run in self.runs.values())
+
+    def hear(self) -> None:
+        """The hands carry out the next thing that they were told."""
+        if not self.to_hands:
+            return
+        action = self.to_hands.popleft()
+        if isinstance(action, StartRun):
+            key = (action.process, action.run)
+            if key not in self.runs:
+                self.started.append(key)
+                self.runs[key] = HandsRun(*key, HandsState.RUNNING, pid=len(self.runs) + 1, start_ticks=1)
+            self.say(self.runs[key])
+        else:
+            self.kill_at = action.kill_at
+            self.terminates.append(action.kill_at)
+            if action.kill_at <= self.now:
+                self.kill()
+            self.say()
+
+    def say(self, *changed: HandsRun) -> None:
+        self.to_runner.append(HandsSeen(changed, self.alive()))
+
+    def living(self) -> list[tuple[str, int]]:
+        return [key for key, run in self.runs.items() if run.state in (HandsState.FORKED, HandsState.RUNNING)]
+
+    def exit(self, key: tuple[str, int], exit_: Exit) -> None:
+        self.runs[key] = self.runs[key]._replace(state=HandsState.EXITED, exit=exit_)
+        self.say(self.runs[key])
+
+    def kill(self) -> None:
+        for key in self.living():
+            self.exit(key, Exit(signal=9))
+
+    def deliver(self) -> None:
+        """The runner hears the next thing that the hands said."""
+        if self.to_runner:
+            self.take(self.to_runner.popleft())
+
+    # Lines and time
+
+    def reconnect(self) -> None:
+        """The stream breaks. What was sent has reached the hands, what they said is lost; then a Hello."""
+        while self.to_hands:
+            self.hear()
+        self.hello()
+
+    def lose_line(self) -> None:
+        """The same, but what was sent is lost, too."""
+        self.to_hands.clear()
+        self.hello()
+
+    def hello(self) -> None:
+        self.to_runner.clear()
+        detach(self.state)
+        self.take(HandsSeen(list(self.runs.values()), self.alive(), hello=True), *self.ends)
+
+    def restart(self, cut: int = 0) -> None:
+        """The runner dies and replays its journal, without the last `cut` records that it never wrote."""
+        if cut:
+            # What follows from unwritten records was not sent either.
+            del self.records[len(self.records) - min(cut, len(self.records) - 1) :]
+        self.state = replayed(self.spec, self.records)
+
+    def end(self, request: Request) -> None:
+        self.ends.append(request)
+        self.take(request)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        if self.kill_at is not None and self.kill_at <= self.now:
+            self.kill()
+        wakeup = next_wakeup(self.state)
+        if wakeup is not None and wakeup <= self.now:
+            self.take(Tick())
+
+    def settle(self, exit_: Exit | None = None) -> None:
+        """Everybody says and does all that is due; `exit_`: and every process ends so, at once."""
+        for _ in range(10_000):
+            if self.to_hands:
+                self.hear()
+            elif self.to_runner:
+                self.deliver()
+            elif exit_ is not None and self.living():
+                self.exit(self.living()[0], exit_)
+            else:
+                return
+        raise AssertionError("never settles")
+
+    def run_out(self, exit_: Exit | None) -> None:
+        """Lets time pass until the task is over."""
+        for _ in range(2_000):
+            self.settle(exit_)
+            if self.state.over:
+                return
+            wakeup = next_wakeup(self.state)
+            times = [t for t in (wakeup, self.kill_at) if t is not None and t > self.now]
+            assert times, f"{self.state.phase}: nothing will ever happen: {self.state.open}"
+            self.pass_time(min(times) - self.now)
+        raise AssertionError("never ends")
+
+
+KILL = Request(Cause.KILL, seq=1)
+LOST = Gone("gone")
