@@ -33,6 +33,7 @@ class Hands:
         poller: Poller,
         tell: Callable[[Message], None],
         refused: Callable[[str], bool],
+        in_grace: Callable[[str], bool],
         probe_ended: Callable[[Probe], None],
         emptied: Callable[[str], None],
     ) -> None:
@@ -43,6 +44,8 @@ class Hands:
             poller: where pipes are watched.
             tell: sends an event to the driver.
             refused: whether nothing of this task may be started any more.
+            in_grace: whether a task was asked to end: a shell dies of SIGTERM at once, what it started has time until
+                the deadline.
             probe_ended: called when a probe's main process was reaped.
             emptied: called when the last own child of a task was reaped.
         """
@@ -51,6 +54,7 @@ class Hands:
         self._poller = poller
         self._tell = tell
         self._refused = refused
+        self._in_grace = in_grace
         self._probe_ended = probe_ended
         self._emptied = emptied
         self._pipes: dict[Run, int] = {}
@@ -139,7 +143,7 @@ class Hands:
     def _reap_one(self, status: os.waitid_result, ended: list[Run], bereaved: set[str]) -> tuple[int, int, int] | None:
         pid = status.si_pid
         child = self._family.children.get(pid)
-        if isinstance(child, (Run, Probe)):
+        if isinstance(child, Probe) or (isinstance(child, Run) and not self._in_grace(child.task)):
             try:
                 # The zombie still holds the number of its group: what is left in it goes with its leader.
                 os.killpg(pid, signal.SIGKILL)

@@ -68,6 +68,11 @@ class Kills:
         kill = self._kills.get(task)
         return kill is not None and kill.phase == KILLING
 
+    def in_grace(self, task: str) -> bool:
+        """The task has been asked to end and still has time."""
+        kill = self._kills.get(task)
+        return kill is not None and kill.phase == TERMINATING
+
     def terminate(self, task: str, kill_at: float, now: float) -> None:
         """Ask politely now, kill at `kill_at`."""
         kill = self._kills.setdefault(task, _Kill())

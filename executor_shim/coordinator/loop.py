@@ -52,7 +52,13 @@ class Coordinator:
         self._slayer = Slayer(self._family, self._link.tell)
         self._probes = Probes(self._family, self._poller, self._link.tell, self._refuses)
         self._hands = Hands(
-            self._family, self._poller, self._link.tell, self._refuses, self._probes.ended, self._emptied
+            self._family,
+            self._poller,
+            self._link.tell,
+            self._refuses,
+            self._slayer.in_grace,
+            self._probes.ended,
+            self._emptied,
         )
         self._slayer.hands = self._hands
         self._boot_id = linux.boot_id()

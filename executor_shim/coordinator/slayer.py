@@ -41,6 +41,10 @@ class Slayer:
         """A process that is started now would be killed at once."""
         return self.closed or self._kills.killing(task) or self._deadlines.passed(task, now)
 
+    def in_grace(self, task: str) -> bool:
+        """The task has been asked to end and still has time."""
+        return self._kills.in_grace(task)
+
     def limit(self, task: str) -> float | None:
         """The hard deadline in force for a task (`ALL`: for every task)."""
         return self._deadlines.limit(task)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from mesos.v1 import mesos_pb2
 from services.cli import executor, layout
 from services.cli.children import StackFailed
 from services.cli.clients import answered, open_channel, serving
@@ -32,8 +33,10 @@ INTERRUPTED = 130
 
 _LAUNCH_SECS = 30.0
 _SERVICES_SECS = 10.0
-# The runner tells of the task's end before the agent does; this is for one that is just being restarted.
+# The runner tells of the task's end before the executor does; this is for one that is just being restarted.
 _SETTLE_SECS = 5.0
+# Of an end that the agent found out, the runner need not know.
+_SETTLE_WITHOUT_EXECUTOR_SECS = 1.0
 _EXECUTOR_SECS = 3.0
 
 
@@ -132,6 +135,7 @@ class _Run:
         interrupts: Interrupts,
     ) -> None:
         self.state = 0
+        self._settle_secs = _SETTLE_SECS
         self._prepared = prepared
         self._where = where
         self._agent = agent
@@ -152,8 +156,10 @@ class _Run:
         processes = asyncio.create_task(follow_processes(self._runner, task_id, self._view.process))
         try:
             await first(self._until_terminal(task_id), self._until_abandoned(task_id), _only_errors(processes))
-            if not await within(_SETTLE_SECS, _shielded(processes)):
-                self._view.note("the runner does not answer: transitions of processes may be missing")
+            if not await within(self._settle_secs, _shielded(processes)):
+                self._view.note(
+                    "the runner has not said that the task is over: transitions of processes may be missing"
+                )
         finally:
             processes.cancel()
         executor_id = self._prepared.info.executor.executor_id.value
@@ -181,7 +187,10 @@ class _Run:
         return launched.sandbox
 
     async def _until_terminal(self, task_id: str) -> None:
-        self.state = await follow_statuses(self._agent, task_id, self._view.status)
+        last = await follow_statuses(self._agent, task_id, self._view.status)
+        self.state = last.state
+        if last.source != mesos_pb2.TaskStatus.SOURCE_EXECUTOR:
+            self._settle_secs = _SETTLE_WITHOUT_EXECUTOR_SECS
 
     async def _until_abandoned(self, task_id: str) -> None:
         await kill_when_interrupted(self._agent, task_id, self._interrupts, self._view.note)

@@ -15,6 +15,8 @@ from trivet.runner.v1 import runner_pb2, runner_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from mesos.v1 import mesos_pb2
+
 _CALL_SECS = 10.0
 _OVER = frozenset(
     {
@@ -26,11 +28,13 @@ _OVER = frozenset(
 )
 
 
-async def follow_statuses(channel: grpc.aio.Channel, task_id: str, show: Callable[[Event], None]) -> int:
+async def follow_statuses(
+    channel: grpc.aio.Channel, task_id: str, show: Callable[[Event], None]
+) -> mesos_pb2.TaskStatus:
     """Shows every status update once.
 
     Returns:
-        The terminal state (a number of mesos.v1.TaskState).
+        The terminal one.
 
     Raises:
         grpc.aio.AioRpcError: the agent does not know the task.
@@ -44,7 +48,7 @@ async def follow_statuses(channel: grpc.aio.Channel, task_id: str, show: Callabl
         if event is not None:
             show(event)
         if update.status.state in TERMINAL_STATES:
-            return update.status.state
+            return update.status
     raise AssertionError("a resumed stream has no end")
 
 

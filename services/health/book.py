@@ -176,6 +176,8 @@ class Book:
 
     def _meet(self, entry: Entry, session: HealthSession, task: link_pb2.HelloTask | None) -> None:
         """Brings a task and its driver together; what the driver remembers comes first."""
+        if entry.session is not None:
+            self._step(entry, model.Detached())
         entry.session = session
         if entry.checked is None:
             session.send(health_pb2.AttachResponse(verdict=entry.verdict()))

@@ -118,7 +118,9 @@ def spec_of_task(loaded: LoadedTask, hello: link_pb2.Hello) -> Spec | None:
         target = _shell_target(checker.shell.shell_command, loaded, hello)
     elif HEALTH_PORT in loaded.ports:
         http = checker.http
-        target = HttpTarget(loaded.ports[HEALTH_PORT], http.endpoint, http.expected_response, http.expected_response_code)
+        target = HttpTarget(
+            loaded.ports[HEALTH_PORT], http.endpoint, http.expected_response, http.expected_response_code
+        )
     else:
         return None
     interval = max(_seconds(config.interval_secs), SHORTEST_INTERVAL)

@@ -32,23 +32,13 @@ class CheckLog:
         self._path = path
         self._journal = journal
         self._failing = False
+        self._compact_at = COMPACT_AT
 
     def save(self, check: Check | None) -> bool:
         """Records the whole state (None: header only); False: it could not be written, the next save tries again."""
-        payloads = [] if check is None else [records.encode_state(check)]
+        state = [] if check is None else [records.encode_state(check)]
         try:
-            if self._journal is None:
-                journal = Journal.create(self._path)
-                try:
-                    journal.append_all([records.encode_header(self.header), *payloads])
-                except JournalUnavailable:
-                    journal.close()
-                    raise
-                self._journal = journal
-            elif self._journal.size > COMPACT_AT:
-                self._journal.rewrite([records.encode_header(self.header), *payloads])
-            else:
-                self._journal.append_all(payloads)
+            self._write(state)
         except JournalUnavailable as error:
             if not self._failing:
                 _LOG.error("journal of a check cannot be written", extra={"fields": self._fields(error)})
@@ -58,6 +48,27 @@ class CheckLog:
             _LOG.info("journal of a check is written again", extra={"fields": self._fields(None)})
         self._failing = False
         return True
+
+    def _write(self, state: list[bytes]) -> None:
+        if self._journal is None:
+            journal = Journal.create(self._path)
+            try:
+                journal.append_all([records.encode_header(self.header), *state])
+            except JournalUnavailable:
+                journal.close()
+                raise
+            self._journal = journal
+            return
+        if self._journal.size > self._compact_at:
+            try:
+                self._journal.rewrite([records.encode_header(self.header), *state])
+                self._compact_at = COMPACT_AT
+                return
+            except JournalUnavailable as error:
+                # A second file needs more room than one record more.
+                self._compact_at *= 2
+                _LOG.warning("journal of a check cannot be compacted", extra={"fields": self._fields(error)})
+        self._journal.append_all(state)
 
     def close(self) -> None:
         """Closes the file."""

@@ -10,13 +10,14 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesos.v1 import mesos_pb2
 from services.common.attach import VERSION
-from services.local_agent import durations
+from services.local_agent import durations, resources
 from services.local_agent.environment import EnvironmentFlags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from mesos.v1 import mesos_pb2
 
 # sockaddr_un.sun_path with its terminating zero.
 MAX_SOCKET_PATH = 107
@@ -70,7 +71,7 @@ def parse(argv: Sequence[str]) -> Settings:
         ip=options.ip,
         port=options.port,
         hostname=options.hostname,
-        resources=_resources(),
+        resources=options.resources,
         executor_registration_timeout=options.executor_registration_timeout,
         executor_reregistration_timeout=options.executor_reregistration_timeout,
         executor_shutdown_grace_period=options.executor_shutdown_grace_period,
@@ -101,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
         help="0: the port of the last run with this --work-dir, else any that is free (default: %(default)s)",
     )
     add("--hostname", default=socket.gethostname(), metavar="NAME", help="shown to executors (default: %(default)s)")
+    add(
+        "--resources",
+        type=_resources,
+        default=resources.of_this_host(),
+        metavar="TEXT",
+        help="shown to executors, not enforced (default: %(default)s)",
+    )
     for name, default, text in (
         ("--executor-registration-timeout", "1mins", "from launch to the first SUBSCRIBE; then the executor is killed"),
         ("--executor-reregistration-timeout", "2secs", "from restart of the agent to SUBSCRIBE; at most 15secs"),
@@ -162,16 +170,8 @@ def _variables(text: str) -> dict[str, str]:
     return value
 
 
-def _resources() -> tuple[mesos_pb2.Resource, ...]:
-    """What the agent says it has. Nothing is enforced or counted here."""
-    scalars = (
-        ("cpus", float(os.cpu_count() or 1)),
-        ("mem", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 20)),
-    )
-    resources = [
-        mesos_pb2.Resource(name=name, type=mesos_pb2.Value.SCALAR, scalar=mesos_pb2.Value.Scalar(value=float(value)))
-        for name, value in scalars
-    ]
-    ports = mesos_pb2.Resource(name="ports", type=mesos_pb2.Value.RANGES)
-    ports.ranges.range.add(begin=31000, end=32000)
-    return (*resources, ports)
+def _resources(text: str) -> tuple[mesos_pb2.Resource, ...]:
+    try:
+        return resources.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -88,5 +88,7 @@ def _subscribed(step: Step, executor: Executor) -> executor_pb2.Event:
     body.agent_info.port = step.state.port
     body.agent_info.resources.extend(step.config.resources)
     body.agent_info.id.value = step.state.agent_id
+    # Field 7, `checkpoint: true`: no longer declared in v1, but still on the wire.
+    body.agent_info.MergeFromString(b"\x38\x01")
     body.container_id.value = executor.container_id
     return event

@@ -132,5 +132,6 @@ _Message = type[mesos_pb2.TaskStatus] | type[link_pb2.Latch] | type[link_pb2.Tas
 
 def _checked(text: str, message: _Message) -> bytes:
     data = _bytes(text)
-    message.FromString(data)
+    if not message.FromString(data).IsInitialized():
+        raise ValueError(f"{message.__name__} without its required fields")
     return data

@@ -117,7 +117,7 @@ class DriverDouble:
 class Rig:
     """One coordinator."""
 
-    def __init__(self, directory: Path, *options: str, env: dict[str, str] | None = None, **popen: Any) -> None:
+    def __init__(self, directory: Path, *options: str, env: dict[str, str] | None = None, python: str = sys.executable, **popen: Any) -> None:
         self.id = uuid.uuid4().hex
         self.sandbox = directory / "mesos"
         self.sandbox.mkdir()
@@ -128,11 +128,11 @@ class Rig:
         self._control.listen(50)
         self._control.settimeout(PATIENCE)
         self._drivers: list[DriverDouble] = []
-        double = json.dumps([sys.executable, "-I", "-S", "-c", DOUBLE, str(directory / "c")])
+        double = json.dumps([python, "-I", "-S", "-c", DOUBLE, str(directory / "c")])
         self.log = directory / "coordinator.stderr"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "executor_shim", "--services", "/nowhere", "--driver-argv", double, *options],
+                [python, "-m", "executor_shim", "--services", "/nowhere", "--driver-argv", double, *options],
                 env={"PATH": os.environ["PATH"], "TEST_RIG": self.id, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stderr=log,
@@ -196,6 +196,13 @@ class Rig:
                         found[int(name)] = Path(f"/proc/{name}/cmdline").read_text().replace("\0", " ")
         return found
 
+    def finish(self) -> None:
+        """End the coordinator in order, if the test has not."""
+        if self.process.poll() is None:
+            self._drivers[-1].send("end", code=0)
+            self._drivers[-1].exit(0)
+            assert self.process.wait(PATIENCE) == 0
+
     def close(self) -> None:
         for driver in self._drivers:
             driver.close()
@@ -231,15 +238,13 @@ def rig(directory: Path, *options: str, **popen: Any) -> Iterator[Rig]:
     one = Rig(directory, *options, **popen)
     try:
         yield one
+        one.finish()
+        left = one.ours()
     except BaseException:
         print(one.log.read_text())
         raise
     finally:
-        left = one.ours()
         one.close()
-    left.pop(one.pid, None)
-    for driver in one._drivers:
-        left.pop(driver.pid, None)
     assert not left, f"processes left: {left}"
 
 

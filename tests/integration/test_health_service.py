@@ -156,7 +156,8 @@ def test_restarts_change_no_verdict(health: HealthProcess, port: int, signum: in
                 await driver.launch(job(port))
                 await driver.until(lambda driver=driver: bool(driver.verdicts))  # type: ignore[misc]  # the default binds the loop's value
             for number in range(10):
-                health.restart(signum)
+                assert health.stop(signum) == (0 if signum == signal.SIGTERM else -signum)
+                health.start()
                 for driver in drivers:
                     seen = len(driver.probes)
                     await driver.until(lambda driver=driver, n=number: driver.hellos >= n + 2)  # type: ignore[misc]  # as above

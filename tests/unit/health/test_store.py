@@ -166,3 +166,18 @@ def test_deleting_removes_the_file_even_if_it_was_never_made(tmp_path: Path) -> 
     assert len(files(tmp_path)) == 1
     log.delete()
     assert files(tmp_path) == []
+
+
+def test_where_there_is_no_room_to_compact_records_are_added_all_the_same(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), "boot")
+    list(store.load())
+    log = store.new(header())
+    log.save(None)
+    (name,) = files(tmp_path)
+    # A rewrite needs this name.
+    (tmp_path / "checks" / f"{name}.new").mkdir()
+    for _ in range(1500):
+        assert log.save(HALF)
+    log.close()
+    (tmp_path / "checks" / f"{name}.new").rmdir()
+    assert load(tmp_path) == {"t": HALF}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,9 @@ from tests.unit.reporter.desk import Desk
 from tests.unit.reporter.driver_model import EXECUTOR, TERMINAL, DriverTask, hello
 from trivet.link.v1 import link_pb2
 from trivet.reporter.v1 import reporter_pb2
+
+if TYPE_CHECKING:
+    from services.reporter.task import Entry
 
 KEY = TaskKey(EXECUTOR, "task", 1)
 CAUSES = [cause for cause in link_pb2.EndCause.values() if cause not in (0, link_pb2.END_CAUSE_PLAN)]
@@ -41,10 +45,19 @@ class Interleavings(RuleBasedStateMachine):
         # Answers and acknowledgements on their way to the reporter.
         self.wire: list[reporter_pb2.AttachRequest] = []
         self.end_told = False
+        self.life = 0
+        self.template = link_pb2.TaskState()
+        self.version = 0
         self.running_when_end_told = 0
 
     def teardown(self) -> None:
         self.settle()
+        # Late news from health, ended task or not.
+        for healthy in (False, True, False):
+            self.health_says(healthy, passed=True, dead=False)
+            self.settle()
+            self.the_row_is_right()
+            self.running_is_not_said_after_the_end_was_heard()
         self.desk.store.close()
         self.directory.cleanup()
 
@@ -62,7 +75,6 @@ class Interleavings(RuleBasedStateMachine):
         self.template = link_pb2.TaskState(
             key=KEY.to_pb(), phase=link_pb2.TASK_PHASE_ACTIVE, gated=gated, aurora=aurora, health_checked=gated
         )
-        self.version = 0
         if told_by == "hello":
             self.attach()
         else:
@@ -253,9 +265,13 @@ class Interleavings(RuleBasedStateMachine):
 
     # What must hold at every moment.
 
+    def unanswered(self) -> list[Entry]:
+        tasks = self.desk.reporter._executors.get(EXECUTOR, {}).values()
+        return [entry for task in tasks for entry in task.unanswered()]
+
     @invariant()
     def the_row_is_right(self) -> None:
-        self.life = getattr(self, "life", 0) - 1
+        self.life -= 1
         accepted = self.driver.accepted
         states = [status.state for status in accepted]
         terminal = [s for s in states if s in TERMINAL]
@@ -270,6 +286,9 @@ class Interleavings(RuleBasedStateMachine):
         running = [s for s in accepted if s.state == mesos_pb2.TASK_RUNNING]
         assert sum(not s.HasField("reason") for s in running) <= 1
         assert all(s.reason == 29 for s in running[1:])
+        if self.template.gated:
+            assert [s.healthy for s in running] == [n % 2 == 0 for n in range(len(running))], "told twice"
+        assert sum(entry.status.state == mesos_pb2.TASK_RUNNING for entry in self.unanswered()) <= 1
         assert states.count(mesos_pb2.TASK_KILLING) <= self.killing
         if mesos_pb2.TASK_KILLING in states:
             after = states[states.index(mesos_pb2.TASK_KILLING) :]

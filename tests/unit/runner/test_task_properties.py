@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from services.runner.budgets import Request
 from services.runner.events import HandsSeen
 from services.runner.plan import Slot
-from services.runner.processes import Exit
-from services.runner.records import Cause, Phase, ProcessState, RunRecord, decode, encode
+from services.runner.processes import Exit, ProcessState
+from services.runner.records import Cause, Phase, RunRecord, decode, encode
 from services.runner.spec import ProcessSpec, TaskSpec
 from services.runner.state import State, apply, snapshot
 from services.runner.tasks import decide
