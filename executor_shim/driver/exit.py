@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from trivet.link.v1 import link_pb2
+
 if TYPE_CHECKING:
     from executor_shim.driver.hub import Hub
     from executor_shim.driver.state.entries import Task
@@ -38,6 +40,9 @@ class ExitPlan:
             return
         for task in [task for task in hub.book.tasks.values() if self._is_over(task) and self._is_known(task)]:
             hub.forget(task)
+        if self._is_hopeless():
+            self._end(1, "everything is dead, and the agent is gone")
+            return
         alarms = [at for at in (self._shutdown_at(), self._failsafe_at()) if at is not None]
         if alarms and now >= min(alarms):
             self._end(1, "acknowledgements are missing")
@@ -66,6 +71,12 @@ class ExitPlan:
         """All services can be told; one that is down would take a task that Hello does not name for lost."""
         del task
         return all(link.up for link in self._hub.peers.links)
+
+    def _is_hopeless(self) -> bool:
+        """No process is left, and nobody will ever take a status."""
+        hub = self._hub
+        gone = hub.book.shutdown is not None and hub.book.shutdown[0] == link_pb2.END_CAUSE_AGENT_GONE
+        return gone and not any(hub.hands.task(task.key).alive for task in hub.book.tasks.values())
 
     def _shutdown_at(self) -> float | None:
         shutdown = self._hub.book.shutdown

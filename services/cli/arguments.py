@@ -129,8 +129,8 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--keep",
         action="store_true",
-        help="keep sockets, journals and service logs of a run that finished well; the sandbox with the task's logs is "
-        "always kept, and everything else too when the task did not finish",
+        help="keep sockets, journals and service logs as well; the sandbox with the task's logs is always kept, and "
+        "everything when the task failed",
     )
 
 

@@ -25,7 +25,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 _BACKOFF_SECS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 # A process that lived this long has started well: its next death is a new story.
 _GOOD_LIFE_SECS = 10.0
-_MAX_EARLY_DEATHS = 3
+_MAX_EARLY_DEATHS = 5
 _STOP_SECS = 10.0
 _TAIL_BYTES = 2000
 
@@ -37,7 +37,7 @@ class StackFailed(Exception):
 class Child:
     """One process of the stack, `python -m MODULE`, with its log file.
 
-    It is started again when it dies: at once, then after growing pauses. One that dies three times before it was ever
+    It is started again when it dies: at once, then after growing pauses. One that dies five times before it was ever
     `ready` has failed for good.
     """
 

@@ -28,13 +28,15 @@ _OPTIONS = [
     ("grpc.http2.ping_timeout_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
 ]
-# What a restart of the other side looks like. Everything else is an answer.
+# What a restart of the other side looks like, or a pause. Everything else is an answer.
 _PASSING = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.CANCELLED,
         grpc.StatusCode.ABORTED,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
+        # A frozen one; whoever waits too long for it bounds the waiting.
+        grpc.StatusCode.DEADLINE_EXCEEDED,
     }
 )
 _PAUSE_SECS = 0.1

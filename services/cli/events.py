@@ -116,8 +116,9 @@ class Transitions:
 
 
 def process_event(run: runner_pb2.ProcessRun, state: runner_pb2.ProcessState) -> Event:
-    """One transition of one run; what is not known, or not yet, is null."""
+    """One transition of one run; what is not known, or not yet, is null. A pid is known from RUNNING on."""
     ended = state in _ENDED
+    begun = ended or state == runner_pb2.PROCESS_STATE_RUNNING
     return {
         "type": "process",
         "process": run.process,
@@ -125,7 +126,7 @@ def process_event(run: runner_pb2.ProcessRun, state: runner_pb2.ProcessState) ->
         "state": runner_pb2.ProcessState.Name(state).removeprefix(_PREFIX),
         "exit_code": run.exit.code if ended and run.exit.HasField("code") else None,
         "signal": run.exit.signal if ended and run.exit.HasField("signal") else None,
-        "pid": run.pid if run.pid and state != runner_pb2.PROCESS_STATE_WAITING else None,
+        "pid": run.pid if run.pid and begun else None,
     }
 
 

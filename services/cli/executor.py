@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+
+import grpc
 
 from services.cli.waiting import within
 from trivet.agent.v1 import agent_pb2, agent_pb2_grpc
-
-if TYPE_CHECKING:
-    import grpc
 
 _CALL_SECS = 5.0
 
 
 async def gone(channel: grpc.aio.Channel, executor_id: str, seconds: float) -> bool:
-    """Waits until the executor's process has ended; False: it has not after `seconds`.
-
-    Raises:
-        grpc.aio.AioRpcError: the agent does not answer.
-    """
+    """Waits until the executor's process has ended; False: it has not after `seconds`, or the agent does not answer."""
     stub = agent_pb2_grpc.LocalAgentServiceStub(channel)
-    answer: agent_pb2.ListExecutorsResponse = await stub.ListExecutors(
-        agent_pb2.ListExecutorsRequest(), timeout=_CALL_SECS, wait_for_ready=True
-    )
+    try:
+        answer: agent_pb2.ListExecutorsResponse = await stub.ListExecutors(
+            agent_pb2.ListExecutorsRequest(), timeout=_CALL_SECS, wait_for_ready=True
+        )
+    except grpc.aio.AioRpcError:
+        return False
     for executor in answer.executors:
         if executor.executor_id == executor_id and executor.state != agent_pb2.EXECUTOR_STATE_TERMINATED:
             return await within(seconds, _ended(executor.pid)) if executor.pid else True

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 
 SERVICES = ("runner", "health", "reporter")
+
+_LOCK = "lock"
 
 # sockaddr_un.sun_path without its terminating zero; the longest name is the private one of a starting service.
 _MAX_SOCKET_PATH = 107
@@ -51,7 +54,7 @@ class Layout:
         """Makes the directories.
 
         Raises:
-            LayoutError: the path is too long for a socket, or a directory cannot be made.
+            LayoutError: the path is too long for a socket, or a directory cannot be made or written to.
         """
         check_socket_dir(self.run)
         try:
@@ -63,10 +66,47 @@ class Layout:
         except OSError as error:
             raise LayoutError(f"{error.filename}: {error.strerror}") from error
 
+    def lock(self) -> int:
+        """Makes this process the only one that runs a stack here; returns the descriptor that holds the lock.
+
+        The services have locks of their own, but a second stack would take the first one's sockets for its own.
+
+        Raises:
+            LayoutError: another process is there, or the directory cannot be written to.
+        """
+        path = os.path.join(self.root, _LOCK)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LayoutError(f"{path}: {error.strerror}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "?"
+            os.close(fd)
+            raise LayoutError(f"{self.root}: in use by process {holder}") from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        return fd
+
+    def link(self, name: str, target: str) -> str:
+        """A short path to a sandbox, DIR/NAME; the sandbox's own path where no link can be made."""
+        path = os.path.join(self.root, name)
+        try:
+            os.symlink(target, path)
+        except OSError:
+            return target
+        return path
+
     def remove_all_but_sandboxes(self) -> None:
         """Removes sockets, journals and logs; what is already gone is fine."""
         for path in (self.run, os.path.join(self.root, "state"), self.logs):
             shutil.rmtree(path, ignore_errors=True)
+        try:
+            os.unlink(os.path.join(self.root, _LOCK))
+        except OSError:
+            # Left over at worst: an empty file.
+            return
 
     def remove(self) -> None:
         """Removes everything."""

@@ -56,8 +56,10 @@ def run(options: argparse.Namespace) -> int:
         prepared = prepare(options, services or where.run)
         for warning in prepared.warnings:
             print(f"trivet: warning: {warning}", file=sys.stderr)
+        lock = where.lock()
         started = True
         status = asyncio.run(_run(options, where, services, prepared))
+        os.close(lock)
     except CannotStart as error:
         for line in error.lines:
             print(f"trivet: {line}", file=sys.stderr)
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED
     if where is not None and not options.dir:
-        _tidy(where, started=started, everything=options.keep or status != 0)
+        _tidy(where, started=started, everything=options.keep or status not in (0, INTERRUPTED))
     return status
 
 
@@ -97,11 +99,11 @@ async def _run(options: argparse.Namespace, where: Layout, services: str | None,
         if interrupts.any:
             view.note("interrupted before the task was launched")
             return INTERRUPTED
-        async with (
-            open_channel(where.run, "agent") as agent,
-            open_channel(services or where.run, "runner-admin") as runner,
-        ):
-            run_one = _Run(prepared, where, agent, runner, view, interrupts)
+        run_dir = services or where.run
+        # The operators' sockets are for the user of the services alone.
+        watchable = os.access(os.path.join(run_dir, "runner-admin.sock"), os.W_OK)
+        async with open_channel(where.run, "agent") as agent, open_channel(run_dir, "runner-admin") as runner:
+            run_one = _Run(prepared, where, agent, runner if watchable else None, view, interrupts)
             await first(run_one.from_launch_to_end(), stack.failed())
             return exit_status(run_one.state)
     except _Abandoned:
@@ -130,7 +132,7 @@ class _Run:
         prepared: Prepared,
         where: Layout,
         agent: grpc.aio.Channel,
-        runner: grpc.aio.Channel,
+        runner: grpc.aio.Channel | None,
         view: View,
         interrupts: Interrupts,
     ) -> None:
@@ -151,9 +153,10 @@ class _Run:
         """
         task_id = self._prepared.info.task_id.value
         sandbox = await self._launch()
+        short = self._where.link(task_id, sandbox)
         logs = self._where.logs
-        self._view.launched(Launched(task_id, self._prepared.name, sandbox, self._prepared.ports, logs))
-        processes = asyncio.create_task(follow_processes(self._runner, task_id, self._view.process))
+        self._view.launched(Launched(task_id, self._prepared.name, short, self._prepared.ports, logs))
+        processes = asyncio.create_task(self._follow_processes(task_id))
         try:
             await first(self._until_terminal(task_id), self._until_abandoned(task_id), _only_errors(processes))
             if not await within(self._settle_secs, _shielded(processes)):
@@ -185,6 +188,12 @@ class _Run:
             executor_id = self._prepared.info.executor.executor_id.value
             return next(entry.sandbox for entry in known.executors if entry.executor_id == executor_id)
         return launched.sandbox
+
+    async def _follow_processes(self, task_id: str) -> None:
+        if self._runner is None:
+            self._view.note("the services are another user's: only status updates are shown")
+        else:
+            await follow_processes(self._runner, task_id, self._view.process)
 
     async def _until_terminal(self, task_id: str) -> None:
         last = await follow_statuses(self._agent, task_id, self._view.status)

@@ -25,7 +25,8 @@ class Stack:
         self._services = [
             Child(
                 f"services.{name}",
-                ["--run-dir", layout.run, "--state-dir", layout.state(name)],
+                # Those of a stack that was killed a moment ago may still be draining.
+                ["--run-dir", layout.run, "--state-dir", layout.state(name), "--wait-for-lock", "5"],
                 log=layout.log(name),
                 note=note,
             )

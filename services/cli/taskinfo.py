@@ -70,6 +70,8 @@ def task_info(data: bytes, task: task_pb2.Task, *, ports: Mapping[str, int], run
 def _fill_command(command: mesos_pb2.CommandInfo, run_dir: str) -> None:
     argv = [*executor_argv(), "--services", run_dir]
     command.shell = False
+    # What the processes run as when the task names nobody; `{{thermos.user}}` says so.
+    command.user = current_user()
     command.value = argv[0]
     command.arguments.extend(argv)
     # Commands are found where the user's shell finds them.

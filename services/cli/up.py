@@ -23,7 +23,9 @@ def up(options: argparse.Namespace) -> int:
     layout = Layout(os.path.abspath(options.dir))
     try:
         layout.make()
+        lock = layout.lock()
         asyncio.run(_serve(layout))
+        os.close(lock)
     except (LayoutError, StackFailed) as error:
         print(f"trivet: {error}", file=sys.stderr)
         return 1

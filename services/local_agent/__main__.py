@@ -71,6 +71,8 @@ async def _serve(settings: Settings, store: Store) -> int:
     server = grpc.aio.server(options=CHANNEL_OPTIONS)
     agent_pb2_grpc.add_LocalAgentServiceServicer_to_server(LocalAgentServicer(agent), server)
     statuses = add_standard_services(server, [SERVICE_NAME])
+    for name in ("", SERVICE_NAME):
+        await statuses.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
     socket = PublicSocket(settings.run_dir, "agent", 0o600)
     socket.bind(server)
     await server.start()

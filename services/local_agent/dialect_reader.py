@@ -26,7 +26,11 @@ _INTEGERS = {
 }
 _FLOATS = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# A high surrogate without a low one, or a low one alone; an escaped backslash before `u` is not an escape.
+_LONE_SURROGATE = re.compile(
+    r"(?<!\\)(?:\\\\)*(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+)
 
 
 class DialectError(Exception):
@@ -69,9 +73,9 @@ def _parse(body: bytes) -> Any:
         if text[:1] == "\ufeff":
             position = 0
         raise _syntax_error(text, position) from error
-    surrogate = re.search(r"\\u[dD][89a-fA-F]", text) and _LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False))
+    surrogate = _LONE_SURROGATE.search(text)
     if surrogate:
-        raise _syntax_error(text, 0)
+        raise _syntax_error(text, surrogate.end())
     if text[end:].strip(" \t\r\n"):
         raise DialectError(
             f"Failed to parse body into JSON: Parsed JSON included non-whitespace trailing characters: {text[end:]}"

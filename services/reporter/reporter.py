@@ -5,40 +5,35 @@ from __future__ import annotations
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import grpc
 
 from services.common.journal import JournalUnavailable
-from services.common.keys import Executor, TaskKey
+from services.common.keys import TaskKey
 from services.common.watch import Broadcast
 from services.reporter import records as rec
 from services.reporter.chain import Framework
+from services.reporter.executors import Executors
 from services.reporter.mapping import StatusWriter
 from services.reporter.task import ReportedTask
+from services.reporter.timers import Timers
 from trivet.reporter.v1 import reporter_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from services.common.attach import Session
+    from services.common.keys import Executor
+    from services.reporter.executors import ReporterSession
     from services.reporter.store import Store
     from services.reporter.task import Entry
+    from services.reporter.timers import Timer
     from trivet.link.v1 import link_pb2
-
-    ReporterSession = Session[reporter_pb2.AttachResponse]
 
 logger = logging.getLogger(__name__)
 
 JOURNAL_RETRY = 1.0
 """Seconds between two attempts to write when the disk is full or failing."""
-
-
-class Timer(Protocol):
-    """What `loop.call_later` returns."""
-
-    def cancel(self) -> None:
-        """The function is not called any more."""
 
 
 def boot_time() -> float:
@@ -71,16 +66,12 @@ class Reporter:
         """
         self.watchers: Broadcast[reporter_pb2.TaskStatuses] = Broadcast()
         self._store = store
-        self._call_later = call_later
+        self._timers = Timers(call_later)
         self._lease = lease
         self._now = now
         self._wall = wall
         self._writer = writer or StatusWriter()
-        self._executors: dict[Executor, dict[TaskKey, ReportedTask]] = {}
-        # The incarnations of an executor, by framework id and executor id.
-        self._runs: dict[tuple[str, str], set[Executor]] = {}
-        self._sessions: dict[Executor, ReporterSession] = {}
-        self._timers: dict[TaskKey | Executor, Timer] = {}
+        self._executors = Executors()
         self.journal_errors = 0
 
     def load(self) -> None:
@@ -90,14 +81,13 @@ class Reporter:
             OSError: The state directory cannot be read.
         """
         for task in self._store.load():
-            self._tasks_of(task.key.executor)[task.key] = task
+            self._executors.add(task)
         for executor in self._executors:
             self._start_lease(executor)
 
     def close(self) -> None:
         """Stops the timers and closes the journals."""
-        for key in list(self._timers):
-            self._cancel(key)
+        self._timers.clear()
         self._store.close()
 
     # What drivers say.
@@ -105,26 +95,21 @@ class Reporter:
     def on_hello(self, session: ReporterSession, hello: link_pb2.Hello, tasks: list[link_pb2.HelloTask]) -> None:
         """A driver has said everything that is true there."""
         executor = session.executor
-        self._sessions[executor] = session
-        self._cancel(executor)
-        known = self._tasks_of(executor)
+        self._executors.attach(session)
+        self._timers.cancel(executor)
         told = {TaskKey.of(task.key): task for task in tasks}
-        for key in known.keys() - told.keys():
-            self._finish(known[key], "not in the driver's Hello")
-        framework = Framework(hello.partition_aware, hello.task_killing_state)
+        for task in self._executors.tasks_of(executor):
+            if task.key not in told:
+                self._finish(task, "not in the driver's Hello")
         for key, said in told.items():
-            task = known.get(key)
-            if task is None:
-                task = self._open(key, said)
-            task.chain.framework = framework
+            task = self._executors.task(key) or self._open(key, said)
+            task.chain.framework = _framework(hello)
             self._note(task, task.hello(said))
             for entry in task.unanswered():
                 self._send(task, entry)
             self._decide(task)
-        for other in self._earlier_runs_of(executor):
-            for task in list(self._executors[other].values()):
-                self._finish(task, "its executor has been replaced by another run")
-            self._forget_executor(other)
+        for other in self._executors.dead_runs_of(executor):
+            self._end_executor(other, "its executor has been replaced by another run")
 
     def on_message(self, session: ReporterSession, message: reporter_pb2.AttachRequest) -> None:
         """Anything after the Hello."""
@@ -137,14 +122,15 @@ class Reporter:
         if key.executor != session.executor:
             session.end(grpc.StatusCode.INVALID_ARGUMENT, f"{kind}.key.executor: not this executor")
             return
-        task = self._executors[session.executor].get(key)
+        task = self._executors.task(key)
         if task is None:
             if kind == "launch":
                 task = self._open(key, None)
-                task.chain.framework = Framework(session.hello.partition_aware, session.hello.task_killing_state)
+                task.chain.framework = _framework(session.hello)
                 self._publish(task)
-            elif kind not in ("acknowledged", "forget"):
-                logger.warning("task unknown, message dropped", extra={"fields": {"task": str(key), "message": kind}})
+            else:
+                # Late news of a task that is over; not worth more, as a driver could fill the log with it.
+                logger.debug("task unknown, message dropped", extra={"fields": {"task": str(key), "message": kind}})
             return
         match kind:
             case "task_state":
@@ -165,15 +151,14 @@ class Reporter:
     def on_detach(self, session: ReporterSession) -> None:
         """The stream is gone, or replaced by a newer one."""
         executor = session.executor
-        if self._sessions.get(executor) is not session:
+        if not self._executors.detach(session):
             return
-        del self._sessions[executor]
-        tasks = self._executors.get(executor)
+        tasks = self._executors.tasks_of(executor)
         if not tasks:
-            self._forget_executor(executor)
+            self._executors.forget(executor)
             return
         self._start_lease(executor)
-        for task in tasks.values():
+        for task in tasks:
             self._publish(task)
 
     # What operators ask.
@@ -193,13 +178,6 @@ class Reporter:
 
     # Inside.
 
-    def _tasks_of(self, executor: Executor) -> dict[TaskKey, ReportedTask]:
-        tasks = self._executors.get(executor)
-        if tasks is None:
-            tasks = self._executors[executor] = {}
-            self._runs.setdefault(executor[:2], set()).add(executor)
-        return tasks
-
     def _open(self, key: TaskKey, said: link_pb2.HelloTask | None) -> ReportedTask:
         # A fresh epoch for each journal: after the loss of one file, no ref is ever used for two different statuses.
         epoch = os.urandom(8).hex()
@@ -213,7 +191,7 @@ class Reporter:
                     extra={"fields": {"task": str(key), "accepted": len(said.accepted_states)}},
                 )
         task = ReportedTask(opened)
-        self._executors[key.executor][key] = task
+        self._executors.add(task)
         return task
 
     def _answer(self, task: ReportedTask, answer: reporter_pb2.Answer) -> None:
@@ -222,28 +200,24 @@ class Reporter:
             return
         self._note(task, records)
         if answer.rejection:
-            name = reporter_pb2.Rejection.Name(answer.rejection) if answer.rejection in _REJECTIONS else "unknown"
-            logger.warning(
-                "proposal rejected",
-                extra={"fields": {"task": str(task.key), "n": answer.ref.n, "rejection": name}},
-            )
+            fields = {"task": str(task.key), "n": answer.ref.n, "rejection": answer.rejection}
+            logger.warning("proposal rejected", extra={"fields": fields})
         if answer.rejection == reporter_pb2.REJECTION_UNKNOWN_TASK:
             self._finish(task, "unknown to its driver")
 
     def _decide(self, task: ReportedTask) -> None:
         """Proposes all that is due: journalled first, then sent."""
-        executor = task.key.executor
-        if executor not in self._sessions:
+        if self._executors.session(task.key.executor) is None:
             # Nobody to tell, and the next Hello brings newer facts.
             return
-        self._cancel(task.key)
+        self._timers.cancel(task.key)
         while (record := task.propose(self._now(), self._wall(), self._writer)) is not None:
             try:
                 self._store.append(task, [record])
             except JournalUnavailable as error:
                 # Unwritten is unsaid: the status is held back, decided again when the disk takes it.
                 self._count_journal_error(task, error)
-                self._timers[task.key] = self._call_later(JOURNAL_RETRY, lambda: self._decide(task))
+                self._timers.start(task.key, JOURNAL_RETRY, lambda: self._decide(task))
                 break
             task.apply(record)
             self._send(task, task.entries[-1])
@@ -251,11 +225,11 @@ class Reporter:
             now = self._now()
             wakeup = task.chain.next_wakeup(now)
             if wakeup is not None:
-                self._timers[task.key] = self._call_later(max(0.0, wakeup - now), lambda: self._decide(task))
+                self._timers.start(task.key, wakeup - now, lambda: self._decide(task))
         self._publish(task)
 
     def _send(self, task: ReportedTask, entry: Entry) -> None:
-        session = self._sessions.get(task.key.executor)
+        session = self._executors.session(task.key.executor)
         if session is not None:
             session.send(reporter_pb2.AttachResponse(proposal=task.proposal(entry)))
 
@@ -281,40 +255,26 @@ class Reporter:
     def _finish(self, task: ReportedTask, why: str) -> None:
         if why:
             logger.warning("task closed", extra={"fields": {"task": str(task.key), "why": why}})
-        self._cancel(task.key)
+        self._timers.cancel(task.key)
         closed = task.close(self._wall())
         if self._store.has_journal(task):
             self._note(task, [closed])
         else:
             task.apply(closed)
-        self._executors[task.key.executor].pop(task.key, None)
+        self._executors.remove(task)
         self._store.finish(task)
         self._publish(task)
 
-    def _earlier_runs_of(self, executor: Executor) -> list[Executor]:
-        return [other for other in self._runs[executor[:2]] if other not in self._sessions]
-
     def _start_lease(self, executor: Executor) -> None:
-        self._cancel(executor)
-        self._timers[executor] = self._call_later(self._lease, lambda: self._lease_over(executor))
+        self._timers.start(
+            executor, self._lease, lambda: self._end_executor(executor, "its executor has not come back")
+        )
 
-    def _lease_over(self, executor: Executor) -> None:
-        for task in list(self._executors.get(executor, {}).values()):
-            self._finish(task, "its executor has not come back")
-        self._forget_executor(executor)
-
-    def _forget_executor(self, executor: Executor) -> None:
-        self._cancel(executor)
-        if self._executors.pop(executor, None) is not None:
-            runs = self._runs[executor[:2]]
-            runs.discard(executor)
-            if not runs:
-                del self._runs[executor[:2]]
-
-    def _cancel(self, key: TaskKey | Executor) -> None:
-        timer = self._timers.pop(key, None)
-        if timer is not None:
-            timer.cancel()
+    def _end_executor(self, executor: Executor, why: str) -> None:
+        for task in self._executors.tasks_of(executor):
+            self._finish(task, why)
+        self._timers.cancel(executor)
+        self._executors.forget(executor)
 
     def _count_journal_error(self, task: ReportedTask, error: JournalUnavailable) -> None:
         self.journal_errors += 1
@@ -322,15 +282,15 @@ class Reporter:
 
     def _all(self) -> Iterator[ReportedTask]:
         yield from self._store.finished.values()
-        for tasks in self._executors.values():
-            yield from tasks.values()
+        yield from self._executors.all_tasks()
 
     def _view(self, task: ReportedTask) -> reporter_pb2.TaskStatuses:
-        return task.to_pb(attached=task.closed is None and task.key.executor in self._sessions)
+        return task.to_pb(attached=task.closed is None and self._executors.session(task.key.executor) is not None)
 
     def _publish(self, task: ReportedTask) -> None:
         if self.watchers.watched:
             self.watchers.publish(self._view(task))
 
 
-_REJECTIONS = frozenset(reporter_pb2.Rejection.values())
+def _framework(hello: link_pb2.Hello) -> Framework:
+    return Framework(hello.partition_aware, hello.task_killing_state)

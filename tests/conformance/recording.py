@@ -1,4 +1,4 @@
-"""Reads recordings of a real Mesos agent: rows, and what the agent's bytes mean (see README.md beside the recordings)."""
+"""Reads recordings of a real Mesos agent: rows, and what the agent's bytes mean (README.md beside them)."""
 
 from __future__ import annotations
 
@@ -124,7 +124,8 @@ class Recording:
     environment: dict[str, str]
     # Index of the row that completes it -> units.
     units: dict[int, list[Unit]] = field(default_factory=dict)
-    statuses: list[mesos_pb2.TaskStatus] = field(default_factory=list)
+    # With the index of their row.
+    statuses: list[tuple[int, mesos_pb2.TaskStatus]] = field(default_factory=list)
 
     @property
     def events(self) -> list[executor_pb2.Event]:
@@ -158,5 +159,5 @@ def load(name: str) -> Recording:
                 recording.units[index] = units
         elif row.kind == "scheduler" and row.note.startswith("UPDATE "):
             text = json.dumps(json.loads(row.note[7:])["status"]).encode()
-            recording.statuses.append(dialect_reader.decode(mesos_pb2.TaskStatus, text))
+            recording.statuses.append((index, dialect_reader.decode(mesos_pb2.TaskStatus, text)))
     return recording

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from tests.conformance.recording import AgentBytes, Event, Recording, Response, Row, StreamEnd, Unit
+from tests.conformance.recording import AgentBytes, Event, Recording, Response, Row, Unit
 from tests.integration.local_agent_rig import AgentUnderTest, alive, wait_gone
+from trivet.agent.v1 import agent_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 20.0
 _EVENT = executor_pb2.Event
-NOT_RECOVERED = b"Agent has not finished recovery"
+_LIVE = {agent_pb2.EXECUTOR_STATE_REGISTERING, agent_pb2.EXECUTOR_STATE_RUNNING}
 
 
 @dataclass
@@ -38,6 +39,11 @@ class Flow:
     # Launched at the start although the recording shows no LAUNCH event for them.
     launched_first: tuple[str, ...] = ()
     at_note: dict[str, Callable[[Player], None]] = field(default_factory=dict)
+    # The replay ends at this note, with the reason.
+    until: tuple[str, str] = ("", "")
+    flags: tuple[str, ...] = ()
+    # The executor outlives the agent's destroy, as with Mesos' posix launcher.
+    orphan: bool = False
     # Tasks whose statuses are not compared, with the reason.
     uncompared_tasks: dict[str, str] = field(default_factory=dict)
 
@@ -49,6 +55,8 @@ class Client:
         self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
         self._bytes = AgentBytes()
         self.units: list[Unit] = []
+        # SUBSCRIBE was answered, and no event has come yet.
+        self.fresh_stream = False
 
     def take(self, wanted: Callable[[Unit], bool]) -> Unit:
         """The next unit; acknowledgements may overtake each other."""
@@ -74,7 +82,9 @@ class Player:
         self.launched: list[str] = []
         self.containers: dict[str, str] = {}
         self.pids: dict[str, int] = {}
-        self.started = False
+        # Identities of the recorded LAUNCH events whose order has been given.
+        self.given: set[int] = set()
+        self.end = len(recording.rows)
         flags = ["--hostname", "agent1.example", "--resources", "cpus:4;mem:4096;disk:4096;ports:[31000-32000]"]
         for option, flag in (
             ("registration_timeout", "--executor-registration-timeout"),
@@ -84,6 +94,7 @@ class Player:
         ):
             if option in recording.options:
                 flags += [flag, recording.options[option]]
+        flags += flow.flags
         self.agent = AgentUnderTest(directory, *flags)
         subscribed = [event.subscribed for event in recording.events if event.type == _EVENT.SUBSCRIBED]
         self.framework = subscribed[0].framework_info if subscribed else _framework(recording)
@@ -96,10 +107,16 @@ class Player:
                 self.launch(task)
             self._check_environment()
             for index, row in enumerate(self.recording.rows):
+                if self.flow.until[0] and row.note.startswith(self.flow.until[0]):
+                    self.end = index
+                    break
                 self._row(index, row)
             self._check_statuses()
             for client in self.clients.values():
                 client.socket.close()
+            if self.flow.orphan:
+                os.kill(self.pids["shim"], signal.SIGKILL)
+                wait_gone(self.pids["shim"])
 
     def launch(self, task: mesos_pb2.TaskInfo) -> None:
         self.launched.append(task.task_id.value)
@@ -113,17 +130,23 @@ class Player:
     def _first_tasks(self) -> list[mesos_pb2.TaskInfo]:
         """Those whose LAUNCH follows a first SUBSCRIBED directly, and those that the flow names."""
         tasks: list[mesos_pb2.TaskInfo] = []
-        previous: dict[str, executor_pb2.Event.Type] = {}
+        subscribed: set[str] = set()
+        following: set[str] = set()
         for index, units in sorted(self.recording.units.items()):
             connection = self.recording.rows[index].connection
             for unit in units:
                 if not isinstance(unit, Event):
                     continue
                 event = unit.message()
-                follows = previous.get(connection) in {_EVENT.SUBSCRIBED, _EVENT.LAUNCH}
-                if event.type == _EVENT.LAUNCH and follows and "ACK" not in previous:
+                executor_id = event.subscribed.executor_info.executor_id.value
+                if event.type == _EVENT.SUBSCRIBED and executor_id not in subscribed:
+                    subscribed.add(executor_id)
+                    following.add(connection)
+                elif event.type == _EVENT.LAUNCH and connection in following:
                     tasks.append(event.launch.task)
-                previous[connection] = event.type
+                    self.given.add(id(unit))
+                else:
+                    following.discard(connection)
         known = {task.task_id.value: task for task in tasks}
         first = list({task.task_id.value: task for task in tasks}.values())
         for task_id in self.flow.launched_first:
@@ -192,9 +215,9 @@ class Player:
             self.agent.start()
         elif note.startswith(("SIGKILL to the executor process", "executor process ends after")):
             os.kill(self.pids["shim"], signal.SIGKILL)
-            wait_gone(self.pids["shim"])
+            self.agent.wait_ended("shim")
         elif note.startswith("executor process is dead"):
-            wait_gone(self.pids["shim"])
+            self.agent.wait_ended("shim")
         elif "process alive: True" in note or note.startswith("executor process still alive"):
             assert alive(self.pids["shim"])
 
@@ -207,7 +230,15 @@ class Player:
             self.clients[row.connection] = Client(self.agent.port)
         if b"SUBSCRIBE" not in row.data[:2000] and self._answer_after(index) == 202 and b"HEARTBEAT" not in row.data:
             self.agent.wait_ready()
-        self.clients[row.connection].socket.sendall(row.data)
+        data = row.data
+        for theirs, ours in self._container_ids().items():
+            data = data.replace(theirs.encode(), ours.encode())
+        self.clients[row.connection].socket.sendall(data)
+
+    def _container_ids(self) -> dict[str, str]:
+        """Recorded ids and ours, which have the same length."""
+        subscribed = [event.subscribed for event in self.recording.events if event.type == _EVENT.SUBSCRIBED]
+        return {body.container_id.value: self.containers[body.executor_info.executor_id.value] for body in subscribed}
 
     def _answer_after(self, index: int) -> int:
         connection = self.recording.rows[index].connection
@@ -220,12 +251,18 @@ class Player:
 
     def _expect(self, connection: str, unit: Unit) -> None:
         if isinstance(unit, Event):
-            self._give_order(unit.message())
+            client = self.clients[connection]
+            if not client.fresh_stream:
+                # What comes first is the answer to SUBSCRIBE and nobody's order.
+                self._give_order(unit)
+            client.fresh_stream = False
             ours = self.clients[connection].take(lambda found: self._same(found, unit))
             assert self._same(ours, unit), (connection, ours, unit)
             return
         ours = self.clients[connection].take(lambda found: type(found) is type(unit))
         assert ours == unit, (connection, ours, unit)
+        if isinstance(unit, Response) and b"chunked" in unit.head:
+            self.clients[connection].fresh_stream = True
 
     def _same(self, ours: Unit, theirs: Event) -> bool:
         if not isinstance(ours, Event) or not ours.single or ours.content_type != theirs.content_type:
@@ -240,31 +277,34 @@ class Player:
         container = event.subscribed.container_id.value.encode()
         payload = theirs.payload.replace(container, self.containers[executor_id].encode())
         if theirs.content_type == "application/json":
-            return payload.replace(b'"port":6051', b'"port":%d' % self.agent.port)
+            return payload.replace(b'"port":%d' % event.subscribed.agent_info.port, b'"port":%d' % self.agent.port)
         event = _EVENT.FromString(payload)
         event.subscribed.agent_info.port = self.agent.port
         return event.SerializeToString()
 
-    def _give_order(self, event: executor_pb2.Event) -> None:
+    def _give_order(self, unit: Event) -> None:
+        event = unit.message()
+        if event.type in {_EVENT.KILL, _EVENT.SHUTDOWN, _EVENT.LAUNCH}:
+            self.agent.wait_ready()
         if event.type == _EVENT.KILL:
             request_policy = event.kill.kill_policy if event.kill.HasField("kill_policy") else None
             seconds = request_policy.grace_period.nanoseconds / 1e9 if request_policy is not None else None
             assert self.agent.kill(event.kill.task_id.value, seconds).sent
         elif event.type == _EVENT.SHUTDOWN:
             for executor in self.agent.executors():
-                if executor.exit_code == 0 and not executor.HasField("exit_code"):
+                if executor.state in _LIVE:
                     self.agent.shut_down(executor.framework_id, executor.executor_id)
         elif event.type == _EVENT.LAUNCH:
-            count = sum(
-                1 for known in self.recording.events if known.type == _EVENT.LAUNCH and known.launch == event.launch
-            )
-            if self.launched.count(event.launch.task.task_id.value) < count:
+            if id(unit) not in self.given:
+                self.given.add(id(unit))
                 self.launch(event.launch.task)
 
     def _check_statuses(self) -> None:
         theirs: dict[str, list[mesos_pb2.TaskStatus]] = defaultdict(list)
         seen: set[bytes] = set()
-        for status in self.recording.statuses:
+        for index, status in self.recording.statuses:
+            if index > self.end:
+                break
             lost = status.reason == mesos_pb2.TaskStatus.REASON_AGENT_DISCONNECTED
             if status.source == mesos_pb2.TaskStatus.SOURCE_MASTER and not lost:
                 # Answers of the master to the scheduler's own mistakes.
@@ -280,7 +320,8 @@ class Player:
                 ours = [_comparable(watch.next().status) for _ in expected]
                 self.agent.executors()
                 assert watch.empty(), watch.next()
-            assert ours == expected, task_id
+            for position, (our_status, their_status) in enumerate(zip(ours, expected, strict=True)):
+                assert our_status == their_status, (task_id, position)
 
 
 def _is_acknowledgement(unit: Unit) -> bool:
@@ -306,13 +347,12 @@ def _comparable(status: mesos_pb2.TaskStatus) -> mesos_pb2.TaskStatus:
 
 def _framework(recording: Recording) -> mesos_pb2.FrameworkInfo:
     """For recordings without SUBSCRIBED: as all the others have it."""
-    info = mesos_pb2.FrameworkInfo(user="root", name="trace", checkpoint=recording.environment["MESOS_CHECKPOINT"] == "1")
+    info = mesos_pb2.FrameworkInfo(
+        user="root", name="trace", checkpoint=recording.environment["MESOS_CHECKPOINT"] == "1"
+    )
     info.id.value = recording.environment["MESOS_FRAMEWORK_ID"]
     info.roles.append("*")
     capability = mesos_pb2.FrameworkInfo.Capability
     for kind in (capability.MULTI_ROLE, capability.TASK_KILLING_STATE, capability.PARTITION_AWARE):
         info.capabilities.add().type = kind
     return info
-
-
-__all__ = ["Flow", "Player", "StreamEnd"]

@@ -1,7 +1,7 @@
 """A real coordinator process under test, and a double of its driver.
 
-The double is a real process, started by the coordinator like any driver. It hands its end of the socketpair to the test,
-which then speaks the protocol, and waits: so it can be frozen and killed like the real one.
+The double is a real process, started by the coordinator like any driver. It hands its end of the socketpair to the
+test, which then speaks the protocol, and waits: so it can be frozen and killed like the real one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from executor_shim.coordinator.wire import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 PATIENCE = 20.0
 """Seconds after which a test gives up waiting. Nothing that passes ever waits so long."""
@@ -91,9 +93,11 @@ class DriverDouble:
 
     def run_event(self, state: str, process: str = "p", run: int = 0, task: str = "t") -> Event:
         return self.wait(
-            lambda e: e["ev"] == "run"
-            and e["task"] == task
-            and (e["run"]["process"], e["run"]["run"], e["run"]["state"]) == (process, run, state)
+            lambda e: (
+                e["ev"] == "run"
+                and e["task"] == task
+                and (e["run"]["process"], e["run"]["run"], e["run"]["state"]) == (process, run, state)
+            )
         )
 
     def empty(self, task: str = "t") -> Event:
@@ -117,7 +121,14 @@ class DriverDouble:
 class Rig:
     """One coordinator."""
 
-    def __init__(self, directory: Path, *options: str, env: dict[str, str] | None = None, python: str = sys.executable, **popen: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        env: dict[str, str] | None = None,
+        python: str = sys.executable,
+        **popen: Any,
+    ) -> None:
         self.id = uuid.uuid4().hex
         self.sandbox = directory / "mesos"
         self.sandbox.mkdir()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE = 30.0
+# What gRPC itself says of a write into a stream that is just ending.
+BROKEN_WRITE = (grpc.StatusCode.INTERNAL, "Internal error from Core")
 
 
 class HealthProcess:
@@ -85,16 +87,15 @@ class DriverDouble:
     async def run(self) -> None:
         while True:
             async with grpc.aio.insecure_channel(self.health.address("health"), options=admin_options()) as channel:
+                call = health_pb2_grpc.HealthCheckServiceStub(channel).Attach(wait_for_ready=True)
                 try:
-                    await self.attach(channel)
-                except grpc.aio.AioRpcError as error:
-                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                        raise
-                except asyncio.InvalidStateError:
-                    pass  # The stream ended under a write.
+                    await self.attach(call)
+                except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    status = await call.code(), await call.details()
+                    if status[0] is not grpc.StatusCode.UNAVAILABLE and status != BROKEN_WRITE:
+                        raise AssertionError(status) from None
 
-    async def attach(self, channel: grpc.aio.Channel) -> None:
-        call = health_pb2_grpc.HealthCheckServiceStub(channel).Attach(wait_for_ready=True)
+    async def attach(self, call: Any) -> None:
         hello = link_pb2.Hello(
             protocol=1,
             executor=self.executor.to_pb(),

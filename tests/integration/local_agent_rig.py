@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -43,7 +44,7 @@ class AgentUnderTest:
         self.stub = agent_pb2_grpc.LocalAgentServiceStub(self.channel)
         self.port = 0
 
-    def __enter__(self) -> AgentUnderTest:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -64,8 +65,16 @@ class AgentUnderTest:
         """Returns when the executor API answers."""
         with self.errors.open("a") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.local_agent", "--work-dir", self.work_dir, "--run-dir", self.run_dir]
-                + self.flags,
+                [
+                    sys.executable,
+                    "-m",
+                    "services.local_agent",
+                    "--work-dir",
+                    self.work_dir,
+                    "--run-dir",
+                    self.run_dir,
+                    *self.flags,
+                ],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -122,6 +131,12 @@ class AgentUnderTest:
         runs = [executor for executor in self.executors() if executor.executor_id == executor_id]
         return max(runs, key=lambda executor: executor.launched_at)
 
+    def wait_ended(self, executor_id: str) -> None:
+        """Returns when the agent knows that the executor's process has ended."""
+        deadline = time.monotonic() + TIMEOUT
+        while self.executor(executor_id).state != agent_pb2.EXECUTOR_STATE_TERMINATED:
+            assert time.monotonic() < deadline, f"executor {executor_id} does not end"
+
     def watch(self, task_id: str) -> Watch:
         return Watch(self.stub, task_id)
 
@@ -169,7 +184,7 @@ class Watch:
         """Nothing more has arrived up to now."""
         return self._queue.empty()
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -95,7 +95,7 @@ def test_a_process_that_never_starts_fails_with_the_end_of_its_log(module: pathl
         reading = starts(module.parent / "starts")
         victim = child(module, [])
         keeper = victim.start()
-        for _ in range(3):
+        for _ in range(5):
             await anext(reading)
         with pytest.raises(StackFailed, match=r"victim does not start: exit status 1;(.|\n)*no such option: --wrong"):
             await asyncio.wait_for(keeper, SECS)

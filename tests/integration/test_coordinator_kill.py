@@ -33,7 +33,9 @@ def test_terminate_reaches_the_whole_tree(tmp_path: Path) -> None:
 def test_terminate_wakes_stopped_processes(tmp_path: Path) -> None:
     with rig(tmp_path) as r:
         driver = r.driver()
-        driver.send("start", **r.command("trap 'echo bye >../bye; exit 3' TERM; echo up >../up; kill -STOP $$; sleep 9 & wait"))
+        driver.send(
+            "start", **r.command("trap 'echo bye >../bye; exit 3' TERM; echo up >../up; kill -STOP $$; sleep 9 & wait")
+        )
         r.wait_for_file("up")
         pid = driver.run_event("running")["run"]["pid"]
         wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")

@@ -125,7 +125,9 @@ def test_profile_is_read_if_it_exists_at_the_start(tmp_path: Path) -> None:
     with rig(tmp_path) as r:
         driver = r.driver()
         for run in (0, 1):
-            fields = r.command('echo "[$SPICE]" >>../out; echo "SPICE=salt" >.profile', run=run, profile="sandbox/.profile")
+            fields = r.command(
+                'echo "[$SPICE]" >>../out; echo "SPICE=salt" >.profile', run=run, profile="sandbox/.profile"
+            )
             driver.send("start", **fields)
             driver.run_event("exited", run=run)
         assert (r.sandbox / "out").read_text() == "[]\n[salt]\n"
@@ -199,7 +201,9 @@ def test_fifo_or_link_in_place_of_a_log_does_not_hang_or_escape(tmp_path: Path) 
         driver.send("start", **r.command("true", stdout="fifo"))
         assert driver.run_event("not_started")["run"]["error"] == "stdout fifo: No such device or address"
         driver.send("start", **r.command("echo x", run=1, stdout="link"))
-        assert driver.run_event("not_started", run=1)["run"]["error"] == "stdout link: Too many levels of symbolic links"
+        assert (
+            driver.run_event("not_started", run=1)["run"]["error"] == "stdout link: Too many levels of symbolic links"
+        )
         driver.send("start", **r.command("echo x", run=2, stdout="/dev/full"))
         assert driver.run_event("not_started", run=2)["run"]["error"] == "stdout /dev/full: not a regular file"
         assert (tmp_path / "victim").read_text() == "untouched"
@@ -237,7 +241,7 @@ def test_garbage_is_answered_and_survived(tmp_path: Path) -> None:
         driver = r.driver()
         for body in (b"\xff", b"[1]", b"{", b'{"op":7}', b"[" * 100_000):
             driver.channel.socket.setblocking(True)
-            driver.channel.socket.sendall(len(body).to_bytes(4, "big") + body)  # type: ignore[attr-defined]
+            driver.channel.socket.sendall(len(body).to_bytes(4, "big") + body)
             driver.channel.socket.setblocking(False)
             assert driver.event("error")["error"]
         driver.send("no-such-op")
@@ -288,7 +292,9 @@ def test_only_root_can_start_as_another_user(tmp_path: Path) -> None:
         directory.chmod(directory.stat().st_mode | 0o755)
     as_daemon: dict[str, Any] = {"user": "daemon", "group": "daemon", "extra_groups": []}
     python = shutil.which("python3", path="/usr/bin") or sys.executable
-    probe = subprocess.run([python, "-c", "import executor_shim, sys; sys.exit(sys.version_info < (3, 11))"], **as_daemon)
+    probe = subprocess.run(
+        [python, "-c", "import executor_shim, sys; sys.exit(sys.version_info < (3, 11))"], check=False, **as_daemon
+    )
     if probe.returncode:
         pytest.skip("no interpreter that another user can start")
     with rig(tmp_path, python=python, **as_daemon) as r:

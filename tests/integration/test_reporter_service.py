@@ -88,6 +88,7 @@ class DriverDouble:
         self._launched: set[TaskKey] = set()
         self._generation = 0
         self._changed = asyncio.Condition()
+        self._writing = asyncio.Lock()
         self._channel: grpc.aio.Channel | None = None
         self._reader: asyncio.Task[None] | None = None
         self.stream: Any = None
@@ -128,12 +129,14 @@ class DriverDouble:
             self.proposals.append(proposal)
             if self.answering:
                 answer = self.tasks[TaskKey.of(proposal.key)].offer(proposal)
-                await stream.write(Request(answer=answer))
+                await self.say(Request(answer=answer))
             async with self._changed:
                 self._changed.notify_all()
 
     async def say(self, message: reporter_pb2.AttachRequest) -> None:
-        await self.stream.write(message)
+        # gRPC takes one write at a time.
+        async with self._writing:
+            await self.stream.write(message)
 
     async def launch(self, key: TaskKey = KEY) -> None:
         self._launched.add(key)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A task that the agent has taken."""
+    """A task that the agent has taken; `sandbox` is a short path to show to people."""
 
     task_id: str
     name: str

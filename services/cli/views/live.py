@@ -99,7 +99,7 @@ class LiveView:
         self.close()
         state = event["state"]
         self._console.print(Text(state, style=f"bold {_COLOURS.get(state, 'red')}"))
-        for line in log_lines(event["sandbox"], self._runs):
+        for line in log_lines(self._task.sandbox if self._task else event["sandbox"], self._runs):
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:

@@ -19,11 +19,13 @@ class Plain:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._task = ""
+        self._sandbox = ""
         self._runs: set[tuple[str, int]] = set()
 
     def launched(self, task: Launched) -> None:
         """Says what was launched and where it can be looked at."""
         self._task = task.task_id
+        self._sandbox = task.sandbox
         ports = "".join(f" {name}={number}" for name, number in sorted(task.ports.items()))
         self._print(f"task {task.task_id} launched" + (f", ports{ports}" if ports else ""))
         self._print(f"sandbox {task.sandbox}")
@@ -48,7 +50,7 @@ class Plain:
     def end(self, event: Event) -> None:
         """How the task ended and where its logs are."""
         self._print(f"task {self._task} ended: {event['state']}")
-        for line in log_lines(event["sandbox"], self._runs):
+        for line in log_lines(self._sandbox or event["sandbox"], self._runs):
             print(line, file=self._out, flush=True)
 
     def close(self) -> None:

@@ -106,11 +106,12 @@ class State:
     def explain(self, limits: Limits, before: State, detail: str) -> str:
         """See `RuleState`."""
         initial = f"the initial interval of {limits.initial_interval:g} s"
-        run = f"{self.failures} in a row, at most {limits.max_failures} allowed"
         success = self.successes > 0
         match self.stage, before.stage:
+            case Stage.DEAD, Stage.WARMING if success and limits.min_successes > 1:
+                return f"{detail}, but not {limits.min_successes} times in a row within {initial}"
             case Stage.DEAD, Stage.WARMING if success:
-                return f"{detail}, but not often enough within {initial}"
+                return f"{detail}, but only after {initial}"
             case Stage.DEAD, Stage.WARMING if limits.initial_interval <= 0:
                 return f"{detail} (without an initial interval the first check decides)"
             case Stage.DEAD, Stage.WARMING:
@@ -120,7 +121,8 @@ class State:
             case Stage.WARMING, _:
                 return f"{detail} ({self.successes} in a row, {limits.min_successes} needed)"
             case _ if not success:
-                return f"{detail} ({run})"
+                failures = "1 failure" if self.failures == 1 else f"{self.failures} failures"
+                return f"{detail} ({failures} in a row, {limits.max_failures} allowed)"
         return detail
 
     def adopt(self, memory: Memory) -> State:

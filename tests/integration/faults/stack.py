@@ -103,6 +103,7 @@ class LaunchedTask:
         self.sandbox = sandbox
         self._statuses: list[mesos_pb2.TaskStatus] = []
         self.received_at: list[float] = []
+        self._written_at = (0.0, 0.0)
         self._changed = threading.Condition()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
@@ -114,6 +115,7 @@ class LaunchedTask:
                 request = agent_pb2.WatchTaskRequest(task_id=self.task_id)
                 for seen, update in enumerate(stub.WatchTask(request, wait_for_ready=True), 1):
                     with self._changed:
+                        self._written_at = (update.launch_written_at, update.kill_written_at)
                         # After its restart the agent tells everything again.
                         if seen > len(self._statuses):
                             self._statuses.append(update.status)
@@ -151,6 +153,14 @@ class LaunchedTask:
 
     def _names(self) -> list[str]:
         return [mesos_pb2.TaskState.Name(status.state) for status in self._statuses]
+
+    def launch_written_at(self) -> float:
+        """When LAUNCH went to the executor, CLOCK_MONOTONIC."""
+        return self._written_at[0]
+
+    def kill_written_at(self) -> float:
+        """When the newest KILL went to the executor, CLOCK_MONOTONIC."""
+        return self._written_at[1]
 
     def kill(self, grace: float | None = None) -> bool:
         request = agent_pb2.KillTaskRequest(task_id=self.task_id)

@@ -54,7 +54,7 @@ def test_a_transition_has_the_fields_of_its_moment() -> None:
     base = {"type": "process", "process": "a", "run": 3, "exit_code": None, "signal": None}
     assert Transitions().observe([failed]) == [
         base | {"state": "WAITING", "pid": None},
-        base | {"state": "FORKED", "pid": 103},
+        base | {"state": "FORKED", "pid": None},
         base | {"state": "RUNNING", "pid": 103},
         base | {"state": "FAILED", "pid": 103, "exit_code": 7},
     ]

@@ -14,7 +14,7 @@ from services.cli.arguments import parse
 from services.cli.layout import Layout, LayoutError, find_services, temporary
 from services.cli.ports import assign
 from services.cli.prepare import CannotStart, Prepared, prepare
-from services.cli.taskinfo import command_task, executor_argv, framework
+from services.cli.taskinfo import command_task, current_user, executor_argv, framework
 from services.common.task import load
 
 EXAMPLES = pathlib.Path(__file__).parents[3] / "examples"
@@ -90,6 +90,7 @@ def test_the_task_info_is_what_a_framework_would_send(monkeypatch: pytest.Monkey
     assert list(command.arguments) == [*executor_argv(), "--services", "/run/trivet"]
     assert command.value == command.arguments[0]
     assert os.access(command.value, os.X_OK)
+    assert command.user == current_user()
     assert [(v.name, v.value) for v in command.environment.variables] == [("PATH", "/a:/b")]
     assert framework().checkpoint
     assert [c.type for c in framework().capabilities] == [mesos_pb2.FrameworkInfo.Capability.PARTITION_AWARE]

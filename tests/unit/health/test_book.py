@@ -192,7 +192,7 @@ def test_probe_answer_verdict(driver: DriverDouble) -> None:
     (verdict,) = driver.answer(third.probe, b"sorry", http_status=503)
     assert (verdict.verdict.passed, verdict.verdict.healthy, verdict.verdict.dead) == (True, False, True)
     assert verdict.verdict.message == (
-        "HTTP health check failed: status 503, expected body 'ok', got 'sorry' (1 in a row, at most 0 allowed)"
+        "HTTP health check failed: status 503, expected body 'ok', got 'sorry' (1 failure in a row, 0 allowed)"
     )
     driver.world.run(100)
     assert driver.listen() == []
@@ -343,6 +343,21 @@ def test_a_task_that_has_ended_before_hello_is_not_probed(world: World) -> None:
     assert kinds(driver.attach()) == ["need_task"]
     world.run(100)
     assert driver.listen() == []
+
+
+@pytest.mark.parametrize(
+    "fields", [{"latch": link_pb2.Latch(state=2)}, {"ends": [link_pb2.EndRequest(cause=link_pb2.END_CAUSE_KILL)]}]
+)
+def test_a_task_whose_end_was_asked_for_before_hello_is_not_probed(
+    driver: DriverDouble, fields: dict[str, Any]
+) -> None:
+    driver.launch(started=False)
+    driver.detach()
+    session: Session[pb.AttachResponse] = Session(link_pb2.Hello(executor=MINE.to_pb()))
+    task = link_pb2.HelloTask(key=driver.key().to_pb(), task_hash=hashlib.sha256(CHECKED).digest(), **fields)
+    driver.world.book.on_hello(session, session.hello, [task])
+    driver.session = session
+    assert driver.state(started=True) == []
 
 
 def test_a_full_disk_holds_no_verdict_back(driver: DriverDouble) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.health.interpret import QUOTE_LIMIT, Meaning, quote, read
@@ -90,6 +90,7 @@ def test_the_reason_says_what_was_expected_and_what_came() -> None:
     assert detail == "HTTP health check failed: status 503, expected status 200, expected body 'ok', got 'starting'"
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=5000), st.text(max_size=5000)))
 def test_a_quote_of_anything_is_one_short_printable_line(raw: bytes | str) -> None:
     for tail in (False, True):
@@ -108,6 +109,7 @@ def test_of_long_output_the_end_is_quoted() -> None:
     assert quote(b"<html>" + b"x" * 1000).startswith("<html>")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 999), st.binary(max_size=100), st.integers(0, 5), st.booleans())
 def test_no_result_raises(status: int, body: bytes, outcome: int, shell: bool) -> None:
     result = pb.ProbeResult(outcome=outcome, http_status=status, body=body, output=body)  # type: ignore[arg-type]  # a newer driver's number, too

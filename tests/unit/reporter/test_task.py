@@ -153,6 +153,17 @@ def test_numbers_that_the_driver_accepted_and_the_journal_lost_are_not_used_agai
     assert [(entry.n, entry.status.state) for entry in propose(task, [])] == [(3, mesos_pb2.TASK_FINISHED)]
 
 
+def test_a_health_update_that_the_driver_accepted_and_the_journal_lost_is_not_repeated() -> None:
+    journal: list[rec.Record] = []
+    task = live(journal, gated=True)
+    note(task, journal, [*task.answer(answer(1)), *task.answer(answer(2))])
+    state = link_pb2.TaskState(version=1, phase=ACTIVE, started=True, gated=True, health_checked=True)
+    verdict = link_pb2.Verdict(version=2, passed=True, healthy=False)
+    told = link_pb2.HelloTask(task_state=state, verdict=verdict, last_accepted=ref(3), accepted_states=[0, 1, 1])
+    note(task, journal, task.hello(told))
+    assert propose(task, journal, 500.0) == []
+
+
 def test_a_task_that_lost_its_journal_repeats_nothing() -> None:
     opened = rec.Opened(KEY, "second", (mesos_pb2.TASK_STARTING, mesos_pb2.TASK_RUNNING), gated=True)
     task = ReportedTask.replay([opened])

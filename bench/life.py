@@ -1,0 +1,94 @@
+"""How fast a task goes through its life.
+
+A process tells its own moments: bash's EPOCHREALTIME, written as its first or last command. bash itself takes about a
+millisecond to start, which is counted.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from tests.integration.faults.stack import wait_dead
+
+if TYPE_CHECKING:
+    from tests.integration.faults.stack import Gate, LaunchedTask, Stack
+
+
+def monotonic_of(epoch: str) -> float:
+    """CLOCK_MONOTONIC of a bash EPOCHREALTIME."""
+    return float(epoch.replace(",", ".")) - (time.time() - time.monotonic())
+
+
+def process(command: str, name: str = "p", **fields: Any) -> dict[str, Any]:
+    """A process of a task."""
+    return {"name": name, "cmdline": command, **fields}
+
+
+def task(*processes: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A task of these processes."""
+    return {"processes": list(processes), **fields}
+
+
+class Anchor:
+    """A long-lived task whose executor is there already when others are launched into it."""
+
+    def __init__(self, stack: Stack, executor: str) -> None:
+        self.stack = stack
+        self.executor = executor
+        self.task = stack.launch(task(process("exec sleep 3600")), executor=self.executor)
+        self.task.wait_for("TASK_RUNNING")
+
+    def launch(self, definition: dict[str, Any]) -> LaunchedTask:
+        """Another task in the same executor."""
+        return self.stack.launch(definition, executor=self.executor)
+
+    def end(self) -> None:
+        """Ends the executor."""
+        coordinator = self.task.coordinator()
+        self.task.kill()
+        self.task.wait_end()
+        wait_dead(coordinator)
+
+
+def launch_to_exec(anchor: Anchor, gate: Gate) -> float:
+    """Seconds from LAUNCH on the wire to the first command of the process."""
+    launched = anchor.launch(task(process(f"echo $EPOCHREALTIME > {gate.path}")))
+    started = monotonic_of(gate.read())
+    launched.wait_end()
+    return started - launched.launch_written_at()
+
+
+def exit_to_update(anchor: Anchor, gate: Gate) -> float:
+    """Seconds from the last command of the process to the terminal UPDATE at the agent."""
+    launched = anchor.launch(task(process(f"sleep 0.05; echo $EPOCHREALTIME > {gate.path}")))
+    launched.wait_end()
+    return launched.received_at[-1] - monotonic_of(gate.read())
+
+
+def chain(anchor: Anchor, length: int) -> float:
+    """Seconds from LAUNCH to TASK_FINISHED of a chain of `true`."""
+    names = [f"p{i}" for i in range(length)]
+    definition = task(*(process("true", name) for name in names), constraints=[{"order": names}])
+    launched = anchor.launch(definition)
+    launched.wait_end()
+    return launched.received_at[-1] - launched.launch_written_at()
+
+
+def kill_to_update(anchor: Anchor) -> float:
+    """Seconds from KILL on the wire to TASK_KILLED at the agent; the process obeys SIGTERM."""
+    launched = anchor.launch(task(process("exec sleep 3600")))
+    launched.wait_for("TASK_RUNNING")
+    launched.kill()
+    launched.wait_end()
+    return launched.received_at[-1] - launched.kill_written_at()
+
+
+def cold_start(stack: Stack, gate: Gate) -> tuple[float, float]:
+    """Seconds from the executor's launch to SUBSCRIBE at the agent, and to the first command of the process."""
+    launched = stack.launch(task(process(f"echo $EPOCHREALTIME > {gate.path}")))
+    started = monotonic_of(gate.read())
+    executor = launched.executor()
+    launched.wait_end()
+    wait_dead(executor.pid)
+    return executor.subscribed_at - executor.launched_at, started - executor.launched_at
