@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MARKER = "TRIVET_RUN"
 """Environment variable that marks every process of a run, whatever session or parent it ends up with."""
 
+_ENVIRON_READS = 5
+
 _MARKER_BYTES = MARKER.encode() + b"="
 
 
@@ -88,10 +90,16 @@ def own_children() -> list[int]:
 
 def marker_of(pid: int) -> str:
     """The run marker in a process's environment; empty when it has none or hides it."""
-    try:
-        environment = linux.read_file(f"/proc/{pid}/environ")
-    except OSError:
-        return ""
+    environment = b""
+    for _ in range(_ENVIRON_READS):
+        try:
+            environment = linux.read_file(f"/proc/{pid}/environ")
+        except OSError:
+            return ""
+        if environment:
+            break
+        # In the middle of exec there is none for some microseconds.
+        os.sched_yield()
     for entry in environment.split(b"\0"):
         if entry.startswith(_MARKER_BYTES):
             return entry[len(_MARKER_BYTES) :].decode("ascii", "replace")

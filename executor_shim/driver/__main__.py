@@ -18,10 +18,16 @@ from executor_shim.driver.options import Options
 from executor_shim.driver.state.book import Book
 from executor_shim.driver.state.memlog import MemoryLog
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from typing import Any
+
 # The coordinator's message {"op":"stream"}, framed: the json module can wait.
 _KEEP_STREAM = b'\x00\x00\x00\x0f{"op":"stream"}'
 # Nothing that was started by mistake twice in a row gets better by a third time.
 _BAD_START = 2
+_DEFECT = 70
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     book.ensure_secret()
 
     async def work() -> None:
+        asyncio.get_running_loop().set_exception_handler(_die)
         await Hub(options, environment, endpoint, book, hands_socket).run(stream, adopted=adopted)
 
     asyncio.run(work())
@@ -89,6 +96,19 @@ def _stream(
         book.close_stream()
         return None, False
     return sock, False
+
+
+def _die(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A defect in a callback: the next driver goes on from the book, and skips an event that kills again and again."""
+    import logging
+
+    error = context.get("exception")
+    if error is None or isinstance(error, BlockingIOError):
+        # A remark of asyncio's, or gRPC's poller waking for nothing.
+        loop.default_exception_handler(context)
+        return
+    logging.getLogger(__name__).critical("%s", context.get("message"), exc_info=error)
+    os._exit(_DEFECT)
 
 
 def _framed(body: bytes) -> bytes:

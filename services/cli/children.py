@@ -50,6 +50,7 @@ class Child:
         self._note = note
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._in_order = False
 
     def start(self) -> asyncio.Task[None]:
         """Starts the process and keeps it running until `stop`.
@@ -60,11 +61,16 @@ class Child:
         self._keeper = asyncio.create_task(self._keep(), name=self.name)
         return self._keeper
 
-    async def stop(self) -> None:
-        """Sends SIGTERM and waits; SIGKILL after 10 s."""
+    async def stop(self) -> bool:
+        """Sends SIGTERM and waits; SIGKILL after 10 s.
+
+        Returns:
+            The process ended in order, with exit status 0.
+        """
         self._stopping.set()
         if self._keeper is not None:
             await asyncio.gather(self._keeper, return_exceptions=True)
+        return self._in_order
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -87,10 +93,12 @@ class Child:
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         if process.returncode is None:
             process.terminate()
+            # One that somebody has stopped hears of it only when it goes on.
+            process.send_signal(signal.SIGCONT)
         if not await within(_STOP_SECS, process.wait()):
             self._note(f"{self.name} does not stop, it is killed")
             process.kill()
-            await process.wait()
+        self._in_order = await process.wait() == 0
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from services.cli.children import Child, StackFailed
 from services.cli.clients import open_channel, serving
 from services.cli.layout import SERVICES, Layout
-from services.cli.waiting import first
+from services.cli.waiting import first, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ class Stack:
 
     def __init__(self, layout: Layout, *, services: bool, agent: bool, note: Callable[[str], None]) -> None:
         self.layout = layout
+        self._note = note
         self._services = [
             Child(
                 f"services.{name}",
@@ -67,8 +68,18 @@ class Stack:
 
     async def stop(self) -> None:
         """Stops the agent, which destroys its executors, then the services."""
-        for group in (self._agent, self._services):
-            await asyncio.gather(*(child.stop() for child in group))
+        for agent in self._agent:
+            if not await agent.stop() and agent.ready:
+                await self._destroy_executors()
+        await asyncio.gather(*(child.stop() for child in self._services))
+
+    async def _destroy_executors(self) -> None:
+        """Does what an agent that died or hung has not done: a new one knows its executors from the work directory."""
+        self._note("the agent did not stop in order: a new one destroys its executors")
+        agent = _agent(self.layout, self._note)
+        agent.start()
+        await within(_READY_SECS, _until_ready(agent, self.layout.run, "agent"))
+        await agent.stop()
 
 
 def _agent(layout: Layout, note: Callable[[str], None]) -> Child:

@@ -85,16 +85,32 @@ async def _serve(settings: Settings, store: Store) -> int:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         await statuses.enter_graceful_shutdown()
         if agent.failed.done():
-            _LOG.critical("the log cannot be written", extra={"fields": {"error": agent.failed.result()}})
+            _LOG.critical("cannot go on", extra={"fields": {"error": agent.failed.result()}})
             await agent.stop(destroy=False)
             return 1
-        await agent.stop(destroy=settings.destroy_on_exit or ended.result() == signal.SIGINT)
+        await _stop(agent, destroy=settings.destroy_on_exit or ended.result() == signal.SIGINT)
     finally:
         serving.cancel()
         await server.stop(0.2)
         for path in (description, socket.public):
             _remove(path)
     return 0
+
+
+async def _stop(agent: LocalAgent, *, destroy: bool) -> None:
+    """Stops; a second signal ends the waiting for containers that do not go."""
+    again = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, again.set)
+    stopping, impatience = asyncio.create_task(agent.stop(destroy=destroy)), asyncio.create_task(again.wait())
+    waiting: list[asyncio.Future[Any]] = [stopping, impatience, agent.failed]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    impatience.cancel()
+    if stopping.done():
+        stopping.result()
+    else:
+        stopping.cancel()
 
 
 async def _serving(agent: LocalAgent, statuses: health.aio.HealthServicer) -> None:

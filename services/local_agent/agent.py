@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 import uuid
 from typing import TYPE_CHECKING, TypeVar
@@ -13,6 +14,7 @@ from services.local_agent import actions, environment, launch_validation, store
 from services.local_agent.endpoint import Endpoint
 from services.local_agent.launcher import Command, LaunchFailed, PosixLauncher
 from services.local_agent.machine import Machine, Phase
+from services.local_agent.process_tree import find_session_leader
 from services.local_agent.step import Config, Moment
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class LocalAgent:
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._changes: dict[str, asyncio.Future[None]] = {}
-        # Done when the agent cannot go on: its log cannot be written.
+        # Done when the agent cannot go on, above all because its log cannot be written; the result says why.
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.ready = asyncio.Event()
 
@@ -80,10 +82,7 @@ class LocalAgent:
         old_boot = state.boot_id
         self._store.append(self._machine.start(state.agent_id or store.new_agent_id(), boot, port, _now()).records)
         for executor in state.executors():
-            if not executor.pid and old_boot == boot:
-                # Killed between fork and log: it may subscribe, and then it is known again.
-                continue
-            if old_boot != boot or not self._launcher.adopt(executor.container_id, executor.pid, executor.start_ticks):
+            if old_boot != boot or not await self._adopt(executor):
                 self._perform(self._machine.container_exited(executor.container_id, None, None, _now()))
         self._perform(self._machine.recovered(_now()))
         self._note_phase()
@@ -102,6 +101,7 @@ class LocalAgent:
         """Ends the process' part. Executors live on unless `destroy`."""
         if destroy:
             self._perform(self._machine.destroy_all(_now()))
+            await asyncio.gather(*self._jobs.values())
             await self._launcher.wait_idle()
         self._endpoint.close()
         for handle in self._timers.values():
@@ -109,6 +109,16 @@ class LocalAgent:
         for job in self._jobs.values():
             job.cancel()
         self._launcher.close()
+
+    async def _adopt(self, executor: Executor) -> bool:
+        if not executor.pid:
+            # The agent was killed between fork and log.
+            variable = os.fsencode(f"MESOS_DIRECTORY={executor.sandbox}")
+            leader = await asyncio.to_thread(find_session_leader, variable)
+            if leader is None:
+                return False
+            self._perform(self._machine.container_forked(executor.container_id, leader.pid, leader.start_ticks, _now()))
+        return self._launcher.adopt(executor.container_id, executor.pid, executor.start_ticks)
 
     # The scheduler's side.
 
@@ -218,9 +228,9 @@ class LocalAgent:
             case actions.CancelTimer(timer):
                 self._cancel(timer)
             case actions.LaunchContainer(container_id):
-                self._jobs[container_id] = asyncio.create_task(self._launch(container_id))
+                self._start_job(container_id, self._launch)
             case actions.DestroyContainer(container_id):
-                self._after(container_id, self._destroy)
+                self._start_job(container_id, self._destroy)
             case _:
                 raise TypeError(f"no rule for {action}")
 
@@ -232,7 +242,7 @@ class LocalAgent:
         if handle is not None:
             handle.cancel()
 
-    def _after(self, container_id: str, job: Job) -> None:
+    def _start_job(self, container_id: str, job: Job) -> None:
         """One job at a time for a container: destroy waits for launch."""
         previous = self._jobs.get(container_id)
 
@@ -241,7 +251,16 @@ class LocalAgent:
                 await asyncio.wait([previous])
             await job(container_id)
 
-        self._jobs[container_id] = asyncio.create_task(run())
+        self._jobs[container_id] = task = asyncio.create_task(run())
+        task.add_done_callback(lambda done: self._job_done(container_id, done))
+
+    def _job_done(self, container_id: str, task: asyncio.Task[None]) -> None:
+        if self._jobs.get(container_id) is task:
+            del self._jobs[container_id]
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self.failed.done():
+            _LOG.critical("error in a container's job", exc_info=error)
+            self.failed.set_result(f"container {container_id}: {error}")
 
     async def _launch(self, container_id: str) -> None:
         executor = self.state.containers[container_id]

@@ -237,7 +237,7 @@ class Machine:
         for executor in self.state.executors():
             for task in list(executor.tasks.values()):
                 if task.queue:
-                    step.forward_head(executor, task)
+                    step.forward_head(executor, task, recovering=True)
         if any(executor.state is ExecutorState.REGISTERING for executor in self.state.executors()):
             self.phase = Phase.REREGISTERING
             limit = durations.seconds(self.config.executor_reregistration_timeout)

@@ -7,7 +7,9 @@ process in another session whose parent is gone is not found: that is the posix 
 from __future__ import annotations
 
 import os
+import select
 import signal
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 # A fork bomb may outrun the scans; each scan stops what it finds, so a few are enough for anything else.
 MAX_SCANS = 100
+# So long after SIGKILL a process is in an uninterruptible sleep, and nobody waits for it any more.
+KILL_SECS = 5.0
 
 
 class Process(NamedTuple):
@@ -61,8 +65,25 @@ def read_table() -> list[Process]:
     return [row for row in rows if row is not None]
 
 
+def find_session_leader(variable: bytes) -> Process | None:
+    """The oldest process that leads a session and has `NAME=value` in its first environment; None: there is none."""
+    found = []
+    for row in read_table():
+        if row.pid != row.session or row.state in "ZX":
+            continue
+        try:
+            with open(f"/proc/{row.pid}/environ", "rb") as file:
+                environment = file.read()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            # Gone, or another user's and so none of ours.
+            continue
+        if variable in environment.split(b"\0"):
+            found.append(row)
+    return min(found, key=lambda row: row.start_ticks, default=None)
+
+
 def kill_tree(root: int, *, spare_root: bool = False) -> set[int]:
-    """Stops, then kills the tree of `root`; returns the pids. Blocks for as long as a few scans of /proc take.
+    """Stops, then kills the tree of `root`; returns the pids when they have ended. Blocks.
 
     Args:
         root: Process id of the executor, which leads a session of its own.
@@ -81,9 +102,36 @@ def kill_tree(root: int, *, spare_root: bool = False) -> set[int]:
         for pid in fresh:
             _signal(pid, signal.SIGSTOP)
         stopped |= fresh
+    watched = [pidfd for pidfd in map(_open, stopped) if pidfd is not None]
     for pid in stopped:
         _signal(pid, signal.SIGKILL)
+    _wait_for_ends(watched)
     return stopped
+
+
+def _open(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _wait_for_ends(pidfds: list[int]) -> None:
+    """Closes the descriptors once their processes have ended, or `KILL_SECS` have passed."""
+    poll = select.poll()
+    for pidfd in pidfds:
+        poll.register(pidfd, select.POLLIN)
+    waiting = set(pidfds)
+    deadline = time.monotonic() + KILL_SECS
+    while waiting:
+        ended = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        if not ended:
+            break
+        for pidfd, _ in ended:
+            poll.unregister(pidfd)
+            waiting.discard(pidfd)
+    for pidfd in pidfds:
+        os.close(pidfd)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

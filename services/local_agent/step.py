@@ -97,11 +97,10 @@ class Step:
         if len(task.queue) == 1:
             self.forward_head(executor, task)
 
-    def forward_head(self, executor: Executor, task: Task) -> None:
+    def forward_head(self, executor: Executor, task: Task, *, recovering: bool = False) -> None:
         """Hands the head of the queue to the scheduler, once: after a restart it may have it already."""
         head = task.queue[0]
-        inbox = self.state.inboxes.get(task.task_id)
-        if inbox is None or not inbox.has(head.uuid):
+        if not recovering or not self.state.inboxes[task.task_id].has(head.uuid):
             self.receive(head)
         self.act(actions.AwaitAcknowledgement(executor.container_id, task.task_id, head.uuid))
 

@@ -88,17 +88,19 @@ class AdminServicer(runner_pb2_grpc.RunnerServiceServicer):  # type: ignore[misc
         try:
             # A list: what is published while the first items are sent is not in it, and comes after it.
             async for event in self._watchers.subscribe(list(self._queries.snapshot(request.task_id))):
-                if request.task_id in ("", _task_id(event)):
+                if _concerns(event, request.task_id):
                     yield event
         except SlowSubscriber as error:
             await _abort(context, error)
 
 
-def _task_id(event: runner_pb2.WatchTasksResponse) -> str | None:
+def _concerns(event: runner_pb2.WatchTasksResponse, task_id: str) -> bool:
+    """Whether a watch of `task_id` (empty: of all) tells the event. The mark of the snapshot's end is for everybody."""
     kind = event.WhichOneof("event")
-    if kind == "task":
-        return event.task.state.key.task_id
-    return event.process.key.task_id if kind == "process" else None
+    if not task_id or kind == "snapshot":
+        return True
+    key = event.task.state.key if kind == "task" else event.process.key
+    return key.task_id == task_id
 
 
 async def _abort(context: Context, error: Exception) -> None:

@@ -294,10 +294,9 @@ class Player:
             for executor in self.agent.executors():
                 if executor.state in _LIVE:
                     self.agent.shut_down(executor.framework_id, executor.executor_id)
-        elif event.type == _EVENT.LAUNCH:
-            if id(unit) not in self.given:
-                self.given.add(id(unit))
-                self.launch(event.launch.task)
+        elif event.type == _EVENT.LAUNCH and id(unit) not in self.given:
+            self.given.add(id(unit))
+            self.launch(event.launch.task)
 
     def _check_statuses(self) -> None:
         theirs: dict[str, list[mesos_pb2.TaskStatus]] = defaultdict(list)

@@ -61,24 +61,19 @@ class AgentUnderTest:
         store.append([records.AgentStarted(agent_id, "", 0)])
         store.close()
 
+    def command(self) -> list[str]:
+        directories = ["--work-dir", self.work_dir, "--run-dir", self.run_dir]
+        return [sys.executable, "-m", "services.local_agent", *directories, *self.flags]
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
     def start(self) -> None:
         """Returns when the executor API answers."""
         with self.errors.open("a") as errors:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "services.local_agent",
-                    "--work-dir",
-                    self.work_dir,
-                    "--run-dir",
-                    self.run_dir,
-                    *self.flags,
-                ],
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
+            self.process = subprocess.Popen(self.command(), stdout=subprocess.PIPE, stderr=errors, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("trivet-agent ready:"), self.errors.read_text()
@@ -133,6 +128,8 @@ class AgentUnderTest:
 
     def wait_ended(self, executor_id: str) -> None:
         """Returns when the agent knows that the executor's process has ended."""
+        wait_gone(self.executor(executor_id).pid)
+        # From the process' end to the agent's knowing it takes some milliseconds.
         deadline = time.monotonic() + TIMEOUT
         while self.executor(executor_id).state != agent_pb2.EXECUTOR_STATE_TERMINATED:
             assert time.monotonic() < deadline, f"executor {executor_id} does not end"

@@ -182,6 +182,9 @@ class DriverDouble:
                     await call.write(self._launch_message(task_id))
         except grpc.aio.AioRpcError as error:
             self.status = error.code()
+        except asyncio.CancelledError:
+            # Our own `detach`.
+            self.status = grpc.StatusCode.CANCELLED
         else:
             self.status = await call.code()
         async with self._news:
@@ -207,7 +210,7 @@ class DriverDouble:
         if self._call is not None:
             self._call.cancel()
             assert self._reader is not None
-            await asyncio.gather(self._reader, return_exceptions=True)
+            await self._reader
         if self._channel is not None:
             await self._channel.close()
 
@@ -221,6 +224,11 @@ class DriverDouble:
         self.infos[task_id] = task_info(task, task_id)
         self.tasks[task_id] = HandsDouble()
         await self._call.write(self._launch_message(task_id))
+
+    def launch_unheard(self, task: dict[str, Any], task_id: str = "t1") -> None:
+        """The agent has launched a task, and no runner was there to hear of it."""
+        self.infos[task_id] = task_info(task, task_id)
+        self.tasks[task_id] = HandsDouble()
 
     # Hands
 

@@ -279,3 +279,50 @@ def test_a_pipe_gets_plain_lines_with_the_place_of_the_logs(root: str) -> None:
     assert "status TASK_FINISHED" in text
     (path,) = [line.split(" (")[0].strip() for line in cli.lines if "hello/0/stdout" in line]
     assert pathlib.Path(path).read_text().startswith("hello from")
+
+
+@pytest.mark.parametrize("part", ["services.runner", "services.health", "services.reporter"])
+def test_a_frozen_service_does_not_keep_an_interrupt_from_killing_the_task(root: str, part: str) -> None:
+    with trivet(root, "run", "--dir", root, "--output", "json", waiting_task(root)) as cli:
+        cli.until_state("TASK_RUNNING")
+        os.kill(pid_of(root, part), signal.SIGSTOP)
+        cli.interrupt()
+        assert cli.end() == 130
+    assert statuses(cli)[-1] == "TASK_KILLED"
+
+
+def test_a_third_interrupt_does_not_wait_for_a_frozen_agent_and_leaves_nothing(root: str) -> None:
+    with trivet(root, "run", "--dir", root, "--output", "json", waiting_task(root)) as cli:
+        cli.until_state("TASK_RUNNING")
+        os.kill(pid_of(root, "services.local_agent"), signal.SIGSTOP)
+        cli.interrupt()
+        cli.until_noted("killing the task in order")
+        cli.interrupt()
+        cli.until_noted("killing the task at once")
+        cli.interrupt()
+        assert cli.end() == 130
+    assert running_in(root) == {}
+
+
+@pytest.mark.parametrize("moment", ["WAITING", "FORKED", "TASK_STARTING", "RUNNING", "TASK_RUNNING"])
+def test_an_interrupt_at_any_moment_of_its_life_kills_the_task(root: str, moment: str) -> None:
+    with trivet(root, "run", "--dir", root, "--output", "json", waiting_task(root)) as cli:
+        cli.until_state(moment)
+        cli.interrupt()
+        assert cli.end() == 130
+    assert statuses(cli)[-1] == "TASK_KILLED"
+    assert [state for state in statuses(cli) if state not in ("TASK_STARTING", "TASK_RUNNING")] == ["TASK_KILLED"]
+    assert (0, "SUCCESS") not in transitions(cli, "a")
+
+
+def test_an_interrupt_while_final_processes_run_ends_them_and_the_outcome_stays(root: str) -> None:
+    final = {"name": "last", "cmdline": "sleep 1000", "final": True}
+    task = write_task(root, processes=[{"name": "a", "cmdline": "true"}, final], finalization_wait=600)
+    with trivet(root, "run", "--dir", root, "--output", "json", task) as cli:
+        cli.until(lambda event: event.get("process") == "last" and event["state"] == "RUNNING")
+        cli.interrupt()
+        cli.until_noted("killing the task in order")
+        cli.interrupt()
+        assert cli.end() == 0
+    assert transitions(cli, "last")[-1] == (0, "KILLED")
+    assert statuses(cli)[-1] == "TASK_FINISHED"

@@ -120,7 +120,7 @@ def test_works_with_nothing_but_a_path_and_without_standard_descriptors(tmp_path
     script = "import os,sys; os.closerange(0, 3); os.execve(sys.executable, [sys.executable, *sys.argv[1:]], {})"
     marker = tmp_path / "seen"
     driver = json.dumps(
-        ["/bin/bash", "-c", f"ls -l /proc/$PPID/fd >{marker}.part; mv {marker}.part {marker}; sleep 1001"]
+        ["/bin/bash", "-c", f"ls -l /proc/$PPID/fd >{marker}.part; mv {marker}.part {marker}; exec sleep 1001"]
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, "-m", "executor_shim", "--services", "/x", "--driver-argv", driver]
@@ -171,8 +171,10 @@ def test_memory_of_an_idle_coordinator_and_per_process(tmp_path: Path) -> None:
         idle = memory(r.pid)
         for run in range(50):
             driver.send("start", **r.command(["/bin/sleep", "1001"], run=run))
-        for run in range(50):
-            driver.run_event("running", run=run)
+        running: set[int] = set()
+        while len(running) < 50:
+            event = driver.wait(lambda e: e["ev"] == "run" and e["run"]["state"] == "running" and e["task"] == "t")
+            running.add(event["run"]["run"])
         busy = memory(r.pid)
         print(f"idle: RSS {idle['Rss:']} KiB, anonymous {idle['Anonymous:']} KiB")
         print(f"per live process: {(busy['Rss:'] - idle['Rss:']) / 50:.1f} KiB")

@@ -155,7 +155,7 @@ def test_restarts_change_no_verdict(health: HealthProcess, port: int, signum: in
             for driver in drivers:
                 await driver.launch(job(port))
                 await driver.until(lambda driver=driver: bool(driver.verdicts))  # type: ignore[misc]  # the default binds the loop's value
-            for number in range(10):
+            for number in range(6):
                 assert health.stop(signum) == (0 if signum == signal.SIGTERM else -signum)
                 health.start()
                 for driver in drivers:
@@ -163,7 +163,7 @@ def test_restarts_change_no_verdict(health: HealthProcess, port: int, signum: in
                     await driver.until(lambda driver=driver, n=number: driver.hellos >= n + 2)  # type: ignore[misc]  # as above
                     await driver.until(lambda driver=driver, seen=seen: len(driver.probes) > seen)  # type: ignore[misc]  # as above
             for driver in drivers:
-                assert len(driver.verdicts) >= 11
+                assert len(driver.verdicts) >= 7
                 assert {verdict.version for verdict in driver.verdicts} == {driver.verdicts[0].version}
                 assert all(verdict.passed and verdict.healthy and not verdict.dead for verdict in driver.verdicts)
 

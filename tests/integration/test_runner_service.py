@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from tests.integration.runner_double import DriverDouble, RunnerUnderTest, process
+import grpc
+import pytest
+
+from tests.integration.runner_double import DriverDouble, RunnerUnderTest, boottime, process, watching
 from trivet.link.v1 import link_pb2
+from trivet.runner.v1 import runner_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-Scenario = "Callable[[RunnerUnderTest, DriverDouble], Coroutine[Any, Any, None]]"
+CHAIN = {"processes": [process("a"), process("b")], "constraints": [{"order": ["a", "b"]}]}
+FINAL = {"processes": [process("a"), process("f", final=True)], "finalization_wait": 30}
 
 
 @asynccontextmanager
-async def attached(directory: Path, *options: str) -> AsyncIterator[tuple[RunnerUnderTest, DriverDouble]]:
+async def attached(
+    directory: Path, *options: str, uid: int = 1000
+) -> AsyncIterator[tuple[RunnerUnderTest, DriverDouble]]:
     runner = RunnerUnderTest(str(directory), *options)
     await runner.start()
-    driver = DriverDouble(runner)
+    driver = DriverDouble(runner, uid=uid)
     try:
         await driver.attach()
         yield runner, driver
     finally:
         await driver.detach()
         assert await runner.end() == 0
-    assert runner.errors() == []
 
 
 def test_a_chain_is_started_one_by_one_and_ends_in_success(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with attached(tmp_path) as (_, driver):
-            await driver.launch({"processes": [process("a"), process("b")], "constraints": [{"order": ["a", "b"]}]})
+        async with attached(tmp_path) as (runner, driver):
+            await driver.launch(CHAIN)
             await driver.runs("a")
             assert driver.starts() == [("a", 0)]
             await driver.exits("a", code=0)
@@ -43,5 +50,423 @@ def test_a_chain_is_started_one_by_one_and_ends_in_success(tmp_path: Path) -> No
             assert state.end_cause == link_pb2.END_CAUSE_PLAN
             assert state.message == "Task completed"
             assert driver.terminates() == []
+        assert runner.errors() == []
+
+    asyncio.run(scenario())
+
+
+def test_a_start_says_everything_that_the_hands_need(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path, uid=0) as (_, driver):
+            await driver.launch({"processes": [process("a b")], "user": "nobody"})
+            await driver.started("a b")
+            start = next(m.start for m in driver.heard if m.HasField("start"))
+            assert list(start.argv) == ["/bin/bash", "-c", "run a b"]
+            assert dict(start.env) == {"HOME": "/mnt/mesos/sandbox/sandbox", "USER": "nobody", "LOGNAME": "nobody"}
+            assert (start.cwd, start.user) == ("sandbox", "nobody")
+            assert start.stdout == "sandbox/.logs/a b/0/stdout"
+            assert start.stderr == "sandbox/.logs/a b/0/stderr"
+            assert start.profile == "sandbox/.thermos_profile"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("task", "uid", "user"),
+    [
+        ({"processes": [process("a")], "user": "web"}, 1000, "web"),
+        ({"task": {"processes": [process("a")]}, "role": "web", "environment": "e", "name": "n"}, 1000, ""),
+        ({"task": {"processes": [process("a")]}, "role": "web", "environment": "e", "name": "n"}, 0, "web"),
+    ],
+)
+def test_a_role_is_a_user_only_for_a_root_executor(
+    tmp_path: Path, task: dict[str, object], uid: int, user: str
+) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path, uid=uid) as (runner, driver):
+            await driver.launch(task)
+            await driver.started("a")
+            assert next(m.start.user for m in driver.heard if m.HasField("start")) == user
+            channel, stub = runner.admin()
+            shown = (await stub.GetTask(runner_pb2.GetTaskRequest(task_id="t1"))).task
+            await channel.close()
+            assert any("role 'web'" in text for text in shown.warnings) == (not user)
+
+    asyncio.run(scenario())
+
+
+def test_a_failed_process_is_named_with_its_exit_code_and_runs(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (runner, driver):
+            await driver.launch({"processes": [process("a", max_failures=2, min_duration=0)]})
+            for run in (0, 1):
+                await driver.runs("a", run)
+                await driver.exits("a", run, code=3 + run)
+            state = await driver.phase(link_pb2.TASK_PHASE_FAILED)
+            assert state.message == "process 'a' failed: exit code 4 (run 2 of at most 2)"
+            channel, stub = runner.admin()
+            details = await stub.GetTask(runner_pb2.GetTaskRequest(task_id="t1"))
+            assert [run.exit.code for run in details.runs] == [3, 4]
+            await channel.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_run_that_could_not_be_started_is_told_with_its_error(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (_, driver):
+            await driver.launch({"processes": [process("a")], "user": "nobody-here"})
+            await driver.started("a")
+            record = driver.set_run("a", state=link_pb2.RUN_STATE_NOT_STARTED, error="user 'nobody-here': unknown")
+            await driver.tell(record)
+            state = await driver.phase(link_pb2.TASK_PHASE_FAILED)
+            assert not state.started
+            assert "could not be started: user 'nobody-here': unknown" in state.message
+
+    asyncio.run(scenario())
+
+
+def test_an_invalid_task_fails_with_all_its_violations_and_nothing_is_started(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (_, driver):
+            await driver.launch({"processes": [process("a"), process("a"), {"name": "x/y", "cmdline": "true"}]})
+            state = await driver.phase(link_pb2.TASK_PHASE_FAILED)
+            assert state.end_cause == link_pb2.END_CAUSE_INVALID
+            assert "processes[1]" in state.message
+            assert "processes[2]" in state.message
+            assert driver.starts() == []
+            assert not state.started
+
+    asyncio.run(scenario())
+
+
+def test_a_kill_runs_the_finalizers_within_what_is_left_of_the_grace(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (_, driver):
+            await driver.launch(FINAL)
+            await driver.runs("a")
+            before = boottime()
+            await driver.end(grace_secs=10.0)
+            await driver.wait(lambda: len(driver.terminates()) == 1)
+            assert before + 9.9 < driver.terminates()[0] < boottime() + 10.1
+            await driver.exits("a", signal=15)
+            await driver.runs("f")
+            await driver.exits("f", code=1)
+            state = await driver.phase(link_pb2.TASK_PHASE_KILLED)
+            assert state.end_cause == link_pb2.END_CAUSE_KILL
+            assert state.message == "Killed by request"
+
+    asyncio.run(scenario())
+
+
+def test_a_kill_between_start_and_fork_waits_for_the_process(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (runner, driver):
+            await driver.launch({"processes": [process("a")]})
+            await driver.started("a")
+            await driver.end()
+            await driver.wait(lambda: len(driver.terminates()) == 1)
+            # What the hands said before they heard of the start.
+            await driver.tell()
+            await driver.tell(driver.set_run("a", state=link_pb2.RUN_STATE_FORKED))
+            await driver.exits("a", signal=15)
+            await driver.phase(link_pb2.TASK_PHASE_KILLED)
+            channel, stub = runner.admin()
+            details = await stub.GetTask(runner_pb2.GetTaskRequest(task_id="t1"))
+            assert [run.exit.signal for run in details.runs] == [15]
+            await channel.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_deadline_of_a_shutdown_caps_everything(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (_, driver):
+            await driver.launch(FINAL)
+            await driver.runs("a")
+            deadline = boottime() + 1.5
+            await driver.end(link_pb2.END_CAUSE_SHUTDOWN, deadline=deadline)
+            await driver.wait(lambda: driver.terminates() == [deadline])
+            await driver.exits("a", signal=15)
+            await driver.runs("f")
+            # The finalizer does not end: it is killed when the time is up, by the runner's own clock.
+            await driver.wait(lambda: driver.terminates() == [deadline, 0.0])
+            assert boottime() >= deadline
+            await driver.exits("f", signal=9)
+            state = await driver.phase(link_pb2.TASK_PHASE_KILLED)
+            assert state.end_cause == link_pb2.END_CAUSE_SHUTDOWN
+
+    asyncio.run(scenario())
+
+
+def test_leftovers_are_ended_before_the_task_is_over(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (_, driver):
+            await driver.launch({"processes": [process("a")], "finalization_wait": 20})
+            await driver.runs("a")
+            record = driver.set_exit("a", code=0)
+            driver.tasks["t1"].alive = 2
+            await driver.tell(record)
+            await driver.wait(lambda: len(driver.terminates()) == 1)
+            await driver.phase(link_pb2.TASK_PHASE_CLEANING)
+            driver.tasks["t1"].alive = 0
+            await driver.tell()
+            await driver.phase(link_pb2.TASK_PHASE_SUCCESS)
+
+    asyncio.run(scenario())
+
+
+def test_a_restart_within_the_lease_disturbs_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        runner = RunnerUnderTest(str(tmp_path))
+        await runner.start()
+        driver = DriverDouble(runner)
+        await driver.attach()
+        await driver.launch(CHAIN)
+        await driver.runs("a")
+        await driver.wait(lambda: "t1" in driver.states and driver.states["t1"].started)
+        version = driver.states["t1"].version
+        await runner.end(signal.SIGKILL)
+        # `a` ends while nobody listens.
+        driver.set_exit("a", code=0)
+        await driver.detach()
+        await runner.start()
+        await driver.attach()
+        await driver.runs("b")
+        await driver.exits("b", code=0)
+        state = await driver.phase(link_pb2.TASK_PHASE_SUCCESS)
+        assert driver.starts() == [("a", 0), ("b", 0)]
+        assert not state.rebuilt
+        assert state.version > version
+        assert await runner.end() == 0
+        await driver.detach()
+
+    asyncio.run(scenario())
+
+
+def test_a_start_that_never_arrived_is_sent_again_with_the_same_run(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        runner = RunnerUnderTest(str(tmp_path))
+        await runner.start()
+        driver = DriverDouble(runner)
+        await driver.attach()
+        await driver.launch({"processes": [process("a")]})
+        await driver.started("a")
+        await runner.end(signal.SIGKILL)
+        await driver.detach()
+        await runner.start()
+        await driver.attach()
+        await driver.wait(lambda: driver.starts() == [("a", 0), ("a", 0)])
+        await driver.runs("a")
+        await driver.exits("a", code=0)
+        await driver.phase(link_pb2.TASK_PHASE_SUCCESS)
+        await runner.end()
+        await driver.detach()
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_journal_is_rebuilt_from_the_task_and_the_hands(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (_, driver):
+            await driver.detach()
+            driver.launch_unheard(CHAIN)
+            driver.set_exit("a", code=0)
+            await driver.attach()
+            await driver.started("b")
+            assert driver.starts() == [("b", 0)]
+            assert (await driver.phase(link_pb2.TASK_PHASE_ACTIVE)).rebuilt
+            await driver.runs("b")
+            await driver.exits("b", code=0)
+            await driver.phase(link_pb2.TASK_PHASE_SUCCESS)
+
+    asyncio.run(scenario())
+
+
+def test_a_task_that_was_latched_meanwhile_is_never_started(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (_, driver):
+            await driver.detach()
+            driver.launch_unheard(CHAIN)
+            task = driver.hello_tasks()[0]
+            task.latch.state = 9
+            await driver.attach([task])
+            await driver.phase(link_pb2.TASK_PHASE_LOST)
+            assert driver.starts() == []
+
+    asyncio.run(scenario())
+
+
+def test_a_task_that_the_hello_does_not_list_is_lost(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (runner, driver):
+            await driver.launch(CHAIN)
+            await driver.runs("a")
+            await driver.detach()
+            driver.tasks.clear()
+            await driver.attach()
+            channel, stub = runner.admin()
+            task = (await stub.GetTask(runner_pb2.GetTaskRequest(task_id="t1"))).task
+            assert task.state.phase == link_pb2.TASK_PHASE_LOST
+            assert task.processes[0].state == runner_pb2.PROCESS_STATE_LOST
+            await channel.close()
+
+    asyncio.run(scenario())
+
+
+def test_tasks_of_an_older_incarnation_are_lost_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (runner, driver):
+            await driver.launch(CHAIN)
+            await driver.runs("a")
+            await driver.detach()
+            newer = DriverDouble(runner, incarnation="i2")
+            await newer.attach()
+            channel, stub = runner.admin()
+            task = (await stub.GetTask(runner_pb2.GetTaskRequest(task_id="t1"))).task
+            assert task.state.phase == link_pb2.TASK_PHASE_LOST
+            assert "started anew" in task.state.message
+            await channel.close()
+            await newer.detach()
+
+    asyncio.run(scenario())
+
+
+def test_an_executor_that_stays_away_longer_than_the_lease_is_lost_and_its_processes_are_killed_later(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path, "--lease", "0.3") as (runner, driver):
+            await driver.launch(CHAIN)
+            await driver.runs("a")
+            channel, stub = runner.admin()
+            events = watching(stub, "t1")
+            await driver.detach()
+            async with asyncio.timeout(20):
+                async for event in events:
+                    if event.task.state.phase == link_pb2.TASK_PHASE_LOST:
+                        break
+            await channel.close()
+            await driver.attach()
+            await driver.wait(lambda: driver.terminates() == [0.0])
+            await driver.phase(link_pb2.TASK_PHASE_LOST)
+            assert driver.starts() == [("a", 0)]
+
+    asyncio.run(scenario())
+
+
+def test_a_forgotten_task_is_still_shown_and_survives_a_restart(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (runner, driver):
+            await driver.launch({"processes": [process("a")]})
+            await driver.runs("a")
+            await driver.exits("a", code=0)
+            await driver.phase(link_pb2.TASK_PHASE_SUCCESS)
+            await driver.send(forget=link_pb2.Forget(key=driver.key()))
+            driver.tasks.clear()
+            # Served in order: when the second task is known, the first is forgotten.
+            await driver.launch({"processes": [process("b")]}, "t2")
+            await driver.started("b", task_id="t2")
+            await driver.detach()
+            await runner.end(signal.SIGKILL)
+            await runner.start()
+            channel, stub = runner.admin()
+            details = await stub.GetTask(runner_pb2.GetTaskRequest(task_id="t1"))
+            assert details.task.state.phase == link_pb2.TASK_PHASE_SUCCESS
+            assert [(r.process, r.state) for r in details.runs] == [("a", runner_pb2.PROCESS_STATE_SUCCESS)]
+            listed = (await stub.ListTasks(runner_pb2.ListTasksRequest())).tasks
+            assert sorted(task.state.key.task_id for task in listed) == ["t1", "t2"]
+            active = (await stub.ListTasks(runner_pb2.ListTasksRequest(active_only=True))).tasks
+            assert [task.state.key.task_id for task in active] == ["t2"]
+            await channel.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_operator_kills_a_task_and_may_ask_twice(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (runner, driver):
+            await driver.launch({"processes": [process("a")]})
+            await driver.runs("a")
+            channel, stub = runner.admin()
+            request = runner_pb2.KillTaskRequest(task_id="t1", grace_secs=5)
+            first = await stub.KillTask(request)
+            assert first.state.end_cause == link_pb2.END_CAUSE_OPERATOR
+            assert await stub.KillTask(request) == first
+            await driver.wait(lambda: len(driver.terminates()) == 1)
+            await driver.exits("a", signal=15)
+            state = await driver.phase(link_pb2.TASK_PHASE_KILLED)
+            assert state.message == "Killed by an operator"
+            assert (await stub.KillTask(request)).state.phase == link_pb2.TASK_PHASE_KILLED
+            for bad, code in (
+                (runner_pb2.KillTaskRequest(task_id="t"), grpc.StatusCode.NOT_FOUND),
+                (runner_pb2.KillTaskRequest(task_id="t1", grace_secs=-1), grpc.StatusCode.INVALID_ARGUMENT),
+            ):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await stub.KillTask(bad)
+                assert caught.value.code() == code
+            await channel.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_watch_tells_what_is_and_then_every_transition_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (runner, driver):
+            await driver.launch(CHAIN)
+            await driver.started("a")
+            channel, stub = runner.admin()
+            seen: list[tuple[str, int]] = []
+            events = watching(stub, "t1")
+            async with asyncio.timeout(20):
+                async for event in events:
+                    if event.HasField("task"):
+                        shown = {run.process: run.state for run in event.task.processes}
+                        if shown == {"a": runner_pb2.PROCESS_STATE_FORKED}:
+                            assert event.task.attached
+                    if event.HasField("snapshot"):
+                        # The hands tell the exit without ever having told that the process ran.
+                        await driver.exits("a", code=0)
+                        await driver.runs("b")
+                        await driver.exits("b", signal=9)
+                        await driver.end()
+                    if event.HasField("process"):
+                        seen.append((event.process.run.process, event.process.run.state))
+                    if event.task.state.phase == link_pb2.TASK_PHASE_KILLED:
+                        break
+            await channel.close()
+            assert seen == [
+                ("a", runner_pb2.PROCESS_STATE_RUNNING),
+                ("a", runner_pb2.PROCESS_STATE_SUCCESS),
+                ("b", runner_pb2.PROCESS_STATE_WAITING),
+                ("b", runner_pb2.PROCESS_STATE_FORKED),
+                ("b", runner_pb2.PROCESS_STATE_RUNNING),
+                ("b", runner_pb2.PROCESS_STATE_KILLED),
+                ("b", runner_pb2.PROCESS_STATE_WAITING),
+            ]
+
+    asyncio.run(scenario())
+
+
+def test_tasks_are_listed_in_pages_without_gaps(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (runner, driver):
+            ids = [f"t{number}" for number in range(7)]
+            for task_id in ids:
+                await driver.launch({"processes": [process("a")]}, task_id)
+                await driver.started("a", task_id=task_id)
+            channel, stub = runner.admin()
+            listed, token = [], ""
+            while True:
+                page = await stub.ListTasks(runner_pb2.ListTasksRequest(page_size=3, page_token=token))
+                listed += [task.state.key.task_id for task in page.tasks]
+                token = page.next_page_token
+                if not token:
+                    break
+            assert sorted(listed) == ids
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.ListTasks(runner_pb2.ListTasksRequest(page_token="nonsense"))
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            await channel.close()
 
     asyncio.run(scenario())

@@ -110,7 +110,8 @@ class Link(Generic[Out, In]):
             self._queue = asyncio.Queue()
             writer = asyncio.ensure_future(self._write(call, hello, self._queue))
             while (message := await call.read()) is not grpc.aio.EOF:
-                self._peer.on_message(message)
+                if not self._taken(message):
+                    return
             status, details = await call.code(), await call.details()
             self._complain(f"{status.name}: {details}")
         except grpc.aio.AioRpcError as error:
@@ -122,6 +123,14 @@ class Link(Generic[Out, In]):
                 writer.cancel()
             call.cancel()
             self._peer.on_down()
+
+    def _taken(self, message: In) -> bool:
+        try:
+            self._peer.on_message(message)
+        except Exception:  # noqa: BLE001 - a mistaken service must not take the driver, and with it the task, down
+            _LOG.exception("%s said what cannot be handled: the stream is dropped", self.name)
+            return False
+        return True
 
     async def _write(self, call: Any, hello: list[Out], queue: asyncio.Queue[Out]) -> None:
         try:

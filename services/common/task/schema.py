@@ -18,7 +18,8 @@ from services.common.task.findings import Findings, InvalidTask, at
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-MAX_BYTES = 8 << 20
+# With everything around it, a task still fits into one message of 20 MiB.
+MAX_BYTES = 19 << 20
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

@@ -209,7 +209,9 @@ class LaunchedTask:
 class Stack:
     """Agent and services in a directory of their own."""
 
-    def __init__(self, agent_flags: Sequence[str] = (), start: Sequence[str] = SERVICES) -> None:
+    def __init__(
+        self, agent_flags: Sequence[str] = (), start: Sequence[str] = SERVICES, *, with_agent: bool = True
+    ) -> None:
         self.dir = tempfile.mkdtemp(prefix="tvt-", dir="/tmp")
         os.chmod(self.dir, 0o755)
         self.run_dir = f"{self.dir}/run"
@@ -221,9 +223,10 @@ class Stack:
         self.parts = {name: self._service(name) for name in SERVICES}
         agent = [sys.executable, "-m", "services.local_agent", "--work-dir", f"{self.dir}/agent", "--run-dir"]
         self.parts["agent"] = Part("agent", [*agent, self.run_dir, *agent_flags], f"{self.dir}/agent.log")
-        for name in ("agent", *start):
+        first = ("agent", *start) if with_agent else tuple(start)
+        for name in first:
             self.parts[name].start()
-        for name in ("agent", *start):
+        for name in first:
             self.ready(name)
 
     def _service(self, name: str) -> Part:

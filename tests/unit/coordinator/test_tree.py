@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,16 @@ from executor_shim.coordinator import linux, tree
 from executor_shim.coordinator.tree import Proc, members, parse_stat, roots
 
 ME = 100
+
+
+@contextlib.contextmanager
+def sleeper(**popen: Any) -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen(["sleep", "1001"], **popen)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
 
 
 def table(*procs: Proc) -> dict[int, Proc]:
@@ -100,8 +113,7 @@ def test_foreign_process_is_read_once_but_a_new_one_with_its_pid_again() -> None
 
 
 def test_signal_reaches_the_process_that_was_meant_and_no_later_one_with_its_pid() -> None:
-    child = subprocess.Popen(["sleep", "1001"])
-    try:
+    with sleeper() as child:
         proc = tree.read(child.pid)
         assert proc is not None
         impostor = Proc(proc.pid, proc.ppid, proc.sid, proc.ticks + 1)
@@ -110,20 +122,18 @@ def test_signal_reaches_the_process_that_was_meant_and_no_later_one_with_its_pid
         assert tree.send(proc, signal.SIGKILL) == ""
         assert child.wait(20) == -signal.SIGKILL
         assert tree.send(proc, signal.SIGKILL) == ""
-    finally:
-        child.kill()
-        child.wait()
 
 
 def test_marker_is_read_from_the_environment_of_a_process() -> None:
-    with subprocess.Popen(["sleep", "1001"], env={"TRIVET_RUN": "abc", "XTRIVET_RUN": "no"}) as child:
+    with sleeper(env={"TRIVET_RUN": "abc", "XTRIVET_RUN": "no"}) as child:
         assert tree.marker_of(child.pid) == "abc"
-        child.kill()
+    with sleeper(env={}) as child:
+        assert tree.marker_of(child.pid) == ""
     assert tree.marker_of(2**22 + 1) == ""
 
 
 def test_own_children_are_listed_with_and_without_kernel_support(monkeypatch: pytest.MonkeyPatch) -> None:
-    with subprocess.Popen(["sleep", "1001"]) as child:
+    with sleeper() as child:
         assert child.pid in tree.own_children()
         real = linux.read_file
 
@@ -134,4 +144,3 @@ def test_own_children_are_listed_with_and_without_kernel_support(monkeypatch: py
 
         monkeypatch.setattr(linux, "read_file", without)
         assert child.pid in tree.own_children()
-        child.kill()

@@ -25,12 +25,14 @@ def specs(draw: Any) -> TaskSpec:
     processes = []
     for index in range(count):
         final = draw(st.integers(0, 3)) == 0
+        daemon = draw(st.integers(0, 5)) == 0
         processes.append(
             ProcessSpec(
                 name=f"p{index}",
                 max_failures=draw(st.integers(0, 3)),
-                min_duration=draw(st.sampled_from([0.0, 1.0, 5.0])),
-                daemon=draw(st.integers(0, 5)) == 0,
+                # A daemon that ends at once and need not wait would run for ever in no time.
+                min_duration=draw(st.sampled_from([1.0, 5.0] if daemon else [0.0, 1.0, 5.0])),
+                daemon=daemon,
                 ephemeral=draw(st.integers(0, 4)) == 0,
                 final=final,
             )
@@ -87,7 +89,7 @@ def perform(world: World, step: str, number: int, request: Request) -> None:
     if step == "exit":
         living = world.living()
         if living:
-            world.exit(living[number % len(living)], EXITS[number % len(EXITS)])
+            world.exit(living[number % len(living)], EXITS[number % len(EXITS)], leftovers=number % 5 == 0)
     elif step == "time":
         world.pass_time([0.1, 1.0, 5.0, 31.0][number % 4])
     elif step == "restart":

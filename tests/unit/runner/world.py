@@ -74,6 +74,8 @@ class World:
         self.to_hands: deque[StartRun | Terminate] = deque()
         self.to_runner: deque[HandsSeen] = deque()
         self.ends: list[Request] = []
+        # Processes that ended runs have left behind; they ignore SIGTERM.
+        self.leftovers = 0
 
     def moment(self) -> Moment:
         return Moment(self.now, WALL + self.now)
@@ -112,7 +114,7 @@ class World:
     # Hands
 
     def alive(self) -> int:
-        return sum(run.state in (HandsState.FORKED, HandsState.RUNNING) for run in self.runs.values())
+        return self.leftovers + len(self.living())
 
     def hear(self) -> None:
         """The hands carry out the next thing that they were told."""
@@ -138,13 +140,17 @@ class World:
     def living(self) -> list[tuple[str, int]]:
         return [key for key, run in self.runs.items() if run.state in (HandsState.FORKED, HandsState.RUNNING)]
 
-    def exit(self, key: tuple[str, int], exit_: Exit) -> None:
+    def exit(self, key: tuple[str, int], exit_: Exit, leftovers: int = 0) -> None:
+        self.leftovers += leftovers
         self.runs[key] = self.runs[key]._replace(state=HandsState.EXITED, exit=exit_)
         self.say(self.runs[key])
 
     def kill(self) -> None:
+        gone, self.leftovers = self.leftovers, 0
         for key in self.living():
             self.exit(key, Exit(signal=9))
+        if gone:
+            self.say()
 
     def deliver(self) -> None:
         """The runner hears the next thing that the hands said."""

@@ -1,0 +1,318 @@
+"""Decisions of the agent, one rule a test."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesos.v1 import mesos_pb2
+from mesos.v1.executor import executor_pb2
+from services.local_agent import actions
+from services.local_agent.actions import CancelTimer, DestroyContainer, LaunchContainer, StartTimer, Timer, TimerKind
+from services.local_agent.http import Request
+from services.local_agent.machine import Phase
+from services.local_agent.model import TERMINAL_STATES, AgentState, ExecutorState
+from services.local_agent.step import Moment
+from services.local_agent.tasks import AlreadyLaunched, Killed, OrderRefused
+from services.local_agent.update_filter import RULES
+from tests.unit.local_agent.desk import EXECUTOR, FRAMEWORK, NOW, Desk, framework, task_info
+
+Call = executor_pb2.Call
+RUNNING = mesos_pb2.TASK_RUNNING
+FINISHED = mesos_pb2.TASK_FINISHED
+Status = mesos_pb2.TaskStatus
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def running(desk: Desk, *tasks: str) -> None:
+    for task in tasks or ("t1",):
+        desk.launch(task)
+    desk.subscribe()
+
+
+def test_before_recovery_everything_is_answered_503() -> None:
+    desk = Desk()
+    desk.machine.phase = Phase.RECOVERING
+    assert desk.post(desk.call(Call.HEARTBEAT)) == (503, "Agent has not finished recovery")
+
+
+def test_first_launch_starts_the_container_and_its_registration_timer(desk: Desk) -> None:
+    desk.launch("t1")
+    timer = Timer(TimerKind.REGISTRATION, "container-0")
+    assert list(desk.done) == [LaunchContainer("container-0"), StartTimer(timer, 60.0)]
+    desk.launch("t2")
+    assert not desk.done
+
+
+def test_subscribed_comes_first_and_every_waiting_task_follows(desk: Desk) -> None:
+    running(desk, "t1", "t2")
+    assert desk.events() == ["SUBSCRIBED", "LAUNCH", "LAUNCH"]
+    assert isinstance(desk.done[0], actions.OpenStream)
+    assert CancelTimer(Timer(TimerKind.REGISTRATION, "container-0")) in desk.done
+
+
+def test_heartbeat_comes_every_thirty_minutes(desk: Desk) -> None:
+    running(desk)
+    timer = Timer(TimerKind.HEARTBEAT, "container-0")
+    assert StartTimer(timer, 1800.0) in desk.done
+    desk.fire(TimerKind.HEARTBEAT)
+    assert desk.events() == ["HEARTBEAT"]
+    assert StartTimer(timer, 1800.0) in desk.done
+
+
+def test_calls_before_subscribe_are_forbidden(desk: Desk) -> None:
+    desk.launch("t1")
+    assert desk.update(desk.status("t1", RUNNING)) == (403, "Executor is not subscribed")
+    call = desk.call(Call.MESSAGE)
+    call.message.data = b"x"
+    assert desk.post(call) == (403, "Executor is not subscribed")
+    assert desk.post(desk.call(Call.HEARTBEAT)) == (202, "")
+
+
+def test_update_is_acknowledged_and_delivered_in_order_one_at_a_time(desk: Desk) -> None:
+    running(desk)
+    for state in (mesos_pb2.TASK_STARTING, RUNNING, FINISHED):
+        assert desk.update(desk.status("t1", state)) == (202, "")
+        assert desk.events() == ["ACKNOWLEDGED"]
+    assert desk.received("t1") == ["TASK_STARTING"], "one update of a task is in flight"
+    desk.acknowledge_all()
+    assert desk.received("t1") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]
+
+
+def test_duplicate_is_acknowledged_again_and_not_delivered(desk: Desk) -> None:
+    running(desk)
+    status = desk.status("t1", RUNNING)
+    for _ in range(3):
+        assert desk.update(status) == (202, "")
+        assert desk.events() == ["ACKNOWLEDGED"]
+    desk.acknowledge_all()
+    assert desk.received("t1") == ["TASK_RUNNING"]
+
+
+def test_nothing_counts_after_the_end_until_the_scheduler_knows_it(desk: Desk) -> None:
+    running(desk)
+    desk.update(desk.status("t1", FINISHED))
+    desk.update(desk.status("t1", RUNNING))
+    assert desk.events() == ["ACKNOWLEDGED"]
+    desk.acknowledge_all()
+    assert desk.received("t1") == ["TASK_FINISHED"]
+
+
+def test_what_comes_after_the_acknowledged_end_is_delivered_unchecked(desk: Desk) -> None:
+    running(desk)
+    desk.update(desk.status("t1", FINISHED))
+    desk.acknowledge_all()
+    assert desk.update(desk.status("t1", RUNNING)) == (202, "")
+    assert desk.events() == []
+    assert desk.received("t1") == ["TASK_FINISHED", "TASK_RUNNING"]
+
+
+def test_update_with_a_foreign_agent_id_vanishes(desk: Desk) -> None:
+    running(desk)
+    status = desk.status("t1", RUNNING)
+    status.agent_id.value = "another"
+    assert desk.update(status) == (202, "")
+    assert desk.events() == []
+    assert desk.received("t1") == []
+
+
+def test_every_row_of_the_filter_has_its_own_name() -> None:
+    assert len({name for name, _, _ in RULES}) == len(RULES) == 6
+
+
+def test_task_that_is_neither_listed_nor_reported_is_dropped(desk: Desk) -> None:
+    running(desk, "t1", "t2", "t3")
+    desk.update(desk.status("t1", RUNNING))
+    late = desk.status("t3", RUNNING)
+    desk.subscribe(tasks=["t2"], updates=[late])
+    assert desk.events()[:2] == ["END", "SUBSCRIBED"]
+    desk.acknowledge_all()
+    assert desk.received("t1") == ["TASK_RUNNING"]
+    assert desk.received("t2") == []
+    assert desk.received("t3") == ["TASK_DROPPED"], "an update in the list does not protect a task"
+
+
+def test_executor_without_any_task_left_is_shut_down_instead(desk: Desk) -> None:
+    running(desk)
+    desk.subscribe()
+    assert desk.events() == ["END", "SHUTDOWN"]
+    assert StartTimer(Timer(TimerKind.SHUTDOWN_GRACE, "container-0"), 5.0) in desk.done
+
+
+def test_idle_executor_that_once_reported_is_kept(desk: Desk) -> None:
+    running(desk)
+    desk.update(desk.status("t1", FINISHED))
+    desk.acknowledge_all()
+    desk.subscribe()
+    assert desk.events() == ["END", "SUBSCRIBED"]
+
+
+def test_subscribe_during_shutdown_gets_shutdown_and_the_end(desk: Desk) -> None:
+    running(desk)
+    executor = desk.state.executor(FRAMEWORK, EXECUTOR)
+    assert executor is not None
+    assert desk.take(desk.machine.shut_down(executor, NOW))
+    desk.subscribe()
+    assert desk.events() == ["SHUTDOWN", "END"]
+    assert not desk.take(desk.machine.shut_down(executor, NOW)), "a second order changes nothing"
+    desk.fire(TimerKind.SHUTDOWN_GRACE)
+    assert DestroyContainer("container-0") in desk.done
+
+
+def test_own_grace_period_of_the_executor_wins(desk: Desk) -> None:
+    task = task_info("t1")
+    task.executor.shutdown_grace_period.nanoseconds = 0
+    desk.take(desk.machine.launch(framework(), task, "c", "/s", NOW))
+    executor = desk.state.executor(FRAMEWORK, EXECUTOR)
+    assert executor is not None
+    desk.take(desk.machine.shut_down(executor, NOW))
+    assert StartTimer(Timer(TimerKind.SHUTDOWN_GRACE, "c"), 0.0) in desk.done
+
+
+def test_death_of_the_executor_ends_the_tasks_without_an_end_and_only_those(desk: Desk) -> None:
+    running(desk, "t1", "t2")
+    desk.launch("t3")
+    desk.update(desk.status("t1", FINISHED))
+    desk.exit()
+    desk.acknowledge_all()
+    assert desk.received("t1") == ["TASK_FINISHED"]
+    assert desk.received("t2") == desk.received("t3") == ["TASK_FAILED"]
+    assert desk.subscribe() == (400, "Framework cannot be found")
+
+
+def test_registration_timeout_does_nothing_to_an_executor_that_came(desk: Desk) -> None:
+    running(desk)
+    desk.fire(TimerKind.REGISTRATION)
+    assert not desk.done
+
+
+def test_kill_without_a_stream_is_lost_and_not_kept(desk: Desk) -> None:
+    running(desk)
+    desk.machine.stream_closed(1)
+    assert desk.take(desk.machine.kill("t1", None, NOW)) is Killed.LOST
+    desk.subscribe(tasks=["t1"])
+    assert "KILL" not in desk.events()
+    assert desk.take(desk.machine.kill("t1", None, NOW)) is Killed.SENT
+    assert desk.take(desk.machine.kill("t9", None, NOW)) is Killed.OVER
+
+
+def test_closing_of_a_replaced_stream_does_not_silence_the_new_one(desk: Desk) -> None:
+    running(desk)
+    desk.subscribe(tasks=["t1"])
+    desk.machine.stream_closed(1)
+    assert desk.take(desk.machine.kill("t1", None, NOW)) is Killed.SENT
+
+
+def test_executor_info_of_a_running_executor_cannot_change(desk: Desk) -> None:
+    desk.launch("t1")
+    other = task_info("t2")
+    other.executor.command.value = "y"
+    with pytest.raises(OrderRefused, match=r"^task\.executor: "):
+        desk.machine.launch(framework(), other, "c", "/s", NOW)
+    with pytest.raises(AlreadyLaunched):
+        desk.machine.launch(framework(), task_info("t1"), "c", "/s", NOW)
+
+
+def test_launch_at_an_ending_executor_is_dropped(desk: Desk) -> None:
+    running(desk)
+    executor = desk.state.executor(FRAMEWORK, EXECUTOR)
+    assert executor is not None
+    desk.take(desk.machine.shut_down(executor, NOW))
+    desk.launch("t2")
+    assert desk.received("t2") == ["TASK_DROPPED"]
+
+
+@pytest.mark.parametrize(("aware", "state"), [(True, "TASK_GONE"), (False, "TASK_LOST")])
+def test_end_of_the_window_destroys_who_did_not_come_back(desk: Desk, *, aware: bool, state: str) -> None:
+    desk.launch("t1", aware=aware)
+    desk.subscribe()
+    desk.update(desk.status("t1", RUNNING))
+    desk.acknowledge_all()
+    desk.restart()
+    assert list(desk.done) == [StartTimer(Timer(TimerKind.REREGISTRATION), 2.0)]
+    assert desk.update(desk.status("t1", FINISHED))[0] == 503
+    desk.fire(TimerKind.REREGISTRATION)
+    assert list(desk.done) == [DestroyContainer("container-0")]
+    assert desk.subscribe() == (200, "")
+    assert desk.events() == ["SHUTDOWN", "END"]
+    desk.exit()
+    assert desk.received("t1") == ["TASK_RUNNING", state]
+
+
+def test_restart_without_executors_needs_no_window(desk: Desk) -> None:
+    desk.restart()
+    assert desk.machine.phase is Phase.READY
+
+
+def test_task_that_was_never_delivered_is_dropped_after_a_restart(desk: Desk) -> None:
+    desk.launch("t1")
+    desk.restart()
+    desk.subscribe()
+    assert desk.events() == ["SHUTDOWN"]
+    assert desk.received("t1") == ["TASK_DROPPED"]
+
+
+def test_unacknowledged_update_is_not_delivered_twice_over_a_restart(desk: Desk) -> None:
+    running(desk)
+    desk.update(desk.status("t1", mesos_pb2.TASK_STARTING))
+    desk.update(desk.status("t1", RUNNING))
+    desk.restart()
+    assert [type(action) for action in desk.done] == [actions.AwaitAcknowledgement, StartTimer]
+    desk.acknowledge_all()
+    assert desk.received("t1") == ["TASK_STARTING", "TASK_RUNNING"]
+
+
+def test_statuses_made_by_the_agent_carry_its_time_and_name(desk: Desk) -> None:
+    running(desk)
+    desk.exit()
+    status = desk.state.inboxes["t1"].received[0].status
+    assert (status.source, status.timestamp) == (Status.SOURCE_AGENT, NOW.wall)
+    assert (status.agent_id.value, status.executor_id.value) == ("agent-S0", EXECUTOR)
+
+
+def test_wall_clock_that_jumps_back_changes_no_order(desk: Desk) -> None:
+    running(desk)
+    desk.update(desk.status("t1", RUNNING))
+    past = Moment(-1e9, 11.0)
+    desk.take(desk.machine.container_exited("container-0", 1, None, past))
+    desk.acknowledge_all()
+    assert desk.received("t1") == ["TASK_RUNNING", "TASK_FAILED"]
+
+
+def test_unknown_terminal_states_are_not_taken_for_ends() -> None:
+    assert mesos_pb2.TASK_UNREACHABLE not in TERMINAL_STATES
+    assert mesos_pb2.TASK_UNKNOWN not in TERMINAL_STATES
+
+
+@pytest.mark.parametrize(
+    ("accept", "answer"),
+    [
+        (None, "application/json"),
+        ("*/*", "application/json"),
+        ("application/x-protobuf", "application/x-protobuf"),
+        ("application/x-protobuf, application/json", "application/json"),
+        ("application/recordio", ""),
+        ("text/html", ""),
+    ],
+)
+def test_json_wins_whenever_it_is_acceptable(desk: Desk, accept: str | None, answer: str) -> None:
+    desk.launch("t1")
+    call = desk.call(Call.SUBSCRIBE)
+    call.subscribe.SetInParent()
+    headers = {"content-type": "application/x-protobuf"} | ({"accept": accept} if accept else {})
+    request = Request("POST", "/api/v1/executor", headers, call.SerializeToString())
+    first = desk.machine.request(request, 7, NOW).actions[0]
+    if answer:
+        assert first == actions.OpenStream(7, answer)
+    else:
+        assert isinstance(first, actions.Respond)
+        assert first.status == 406
+
+
+def test_state_starts_empty() -> None:
+    assert Desk().replayed() == Desk().state
+    assert AgentState().find_task("t") is None
+    assert ExecutorState.REGISTERING.value == "registering"

@@ -1,0 +1,157 @@
+"""What holds whatever happens, in whatever order."""
+
+from __future__ import annotations
+
+import copy
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mesos.v1 import mesos_pb2
+from services.local_agent.actions import TimerKind
+from services.local_agent.machine import Phase
+from services.local_agent.model import TERMINAL_STATES, AgentState, ExecutorState
+from services.local_agent.tasks import OrderRefused
+from tests.unit.local_agent.desk import EXECUTOR, FRAMEWORK, NOW, Desk
+
+TASKS = st.sampled_from(["t1", "t2", "t3"])
+STATES = st.sampled_from(
+    [mesos_pb2.TASK_STARTING, mesos_pb2.TASK_RUNNING, mesos_pb2.TASK_FINISHED, mesos_pb2.TASK_FAILED]
+)
+
+
+class AnyLife(RuleBasedStateMachine):
+    """Launches, updates, kills, deaths and restarts of the agent in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.desk = Desk()
+        self.sent: list[mesos_pb2.TaskStatus] = []
+        self.stream = 0
+        # Updates that Mesos delivers without a look; they may double.
+        self.unchecked: set[bytes] = set()
+
+    @initialize()
+    def begin(self) -> None:
+        self.desk.launch("t1")
+
+    def _executor_is(self, *states: ExecutorState) -> bool:
+        executor = self.desk.state.executor(FRAMEWORK, EXECUTOR)
+        return executor is not None and executor.state in states
+
+    @precondition(lambda self: self.desk.machine.phase is Phase.READY)
+    @rule(task=TASKS)
+    def launch(self, task: str) -> None:
+        try:
+            self.desk.launch(task)
+        except OrderRefused:
+            return
+
+    @rule(tasks=st.lists(TASKS, unique=True), recent=st.integers(0, 3))
+    def subscribe(self, tasks: list[str], recent: int) -> None:
+        updates = self.sent[len(self.sent) - min(recent, len(self.sent)) :]
+        self._note_unchecked(updates)
+        self.desk.subscribe(tasks, updates)
+
+    @rule(task=TASKS, state=STATES)
+    def update(self, task: str, state: mesos_pb2.TaskState) -> None:
+        status = self.desk.status(task, state)
+        self._note_unchecked([status])
+        if self.desk.update(status)[0] == 202:
+            self.sent.append(status)
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def update_again(self, data: st.DataObject) -> None:
+        status = data.draw(st.sampled_from(self.sent))
+        self._note_unchecked([status])
+        self.desk.update(status)
+
+    def _note_unchecked(self, updates: list[mesos_pb2.TaskStatus]) -> None:
+        for status in updates:
+            if self.desk.state.find_task(status.task_id.value) is None:
+                self.unchecked.add(status.uuid)
+
+    @rule(task=TASKS)
+    def kill(self, task: str) -> None:
+        self.desk.take(self.desk.machine.kill(task, None, NOW))
+
+    @precondition(lambda self: self._executor_is(ExecutorState.REGISTERING, ExecutorState.RUNNING))
+    @rule()
+    def shut_down(self) -> None:
+        executor = self.desk.state.executor(FRAMEWORK, EXECUTOR)
+        assert executor is not None
+        self.desk.take(self.desk.machine.shut_down(executor, NOW))
+
+    @precondition(lambda self: self.desk.state.executor(FRAMEWORK, EXECUTOR) is not None)
+    @rule()
+    def exit(self) -> None:
+        self.desk.exit()
+
+    @rule(kind=st.sampled_from([TimerKind.REGISTRATION, TimerKind.SHUTDOWN_GRACE, TimerKind.HEARTBEAT]))
+    def timer(self, kind: TimerKind) -> None:
+        if self.desk.state.executor(FRAMEWORK, EXECUTOR) is not None:
+            self.desk.fire(kind)
+
+    @precondition(lambda self: self.desk.machine.phase is Phase.REREGISTERING)
+    @rule()
+    def end_of_window(self) -> None:
+        self.desk.fire(TimerKind.REREGISTRATION)
+
+    @rule()
+    def acknowledge(self) -> None:
+        self.desk.acknowledge_all()
+
+    @rule()
+    def stream_closes(self) -> None:
+        executor = self.desk.state.executor(FRAMEWORK, EXECUTOR)
+        if executor is not None and executor.stream is not None:
+            self.desk.machine.stream_closed(executor.stream)
+
+    @rule()
+    def restart(self) -> None:
+        self.desk.restart()
+
+    @invariant()
+    def the_log_gives_the_state(self) -> None:
+        assert self.desk.replayed() == _without_streams(self.desk.state)
+
+    @invariant()
+    def checked_updates_are_delivered_once(self) -> None:
+        for inbox in self.desk.state.inboxes.values():
+            uuids = [entry.status.uuid for entry in inbox.received if entry.status.uuid not in self.unchecked]
+            assert len(uuids) == len(set(uuids))
+
+    @invariant()
+    def heads_are_at_the_scheduler(self) -> None:
+        for executor in self.desk.state.executors():
+            for task in executor.tasks.values():
+                if task.queue:
+                    assert self.desk.state.inboxes[task.task_id].has(task.queue[0].uuid)
+
+    @invariant()
+    def a_live_task_has_at_most_one_end_and_it_is_the_last(self) -> None:
+        for executor in self.desk.state.executors():
+            for task in executor.tasks.values():
+                ends = [status.state in TERMINAL_STATES for status in task.queue]
+                assert not any(ends[:-1])
+                assert task.terminal == bool(ends and ends[-1])
+
+    @invariant()
+    def a_dead_executor_has_ended_all_its_tasks(self) -> None:
+        for executor in self.desk.state.executors():
+            if executor.state is ExecutorState.TERMINATED:
+                assert executor.tasks
+                assert all(task.terminal for task in executor.tasks.values())
+
+
+def _without_streams(state: AgentState) -> AgentState:
+    plain = copy.deepcopy(state)
+    for executor in (*plain.containers.values(), *plain.ended):
+        executor.stream = None
+    return plain
+
+
+AnyLife.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestAnyLife = AnyLife.TestCase
