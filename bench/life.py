@@ -6,6 +6,7 @@ millisecond to start, which is counted.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,15 @@ from tests.integration.faults.stack import wait_dead
 
 if TYPE_CHECKING:
     from tests.integration.faults.stack import Gate, LaunchedTask, Stack
+
+
+# Between rounds, so that the end of one does not compete with the start of the next.
+SETTLE_SECS = 0.1
+
+
+def settle() -> None:
+    """Lets the stack and the agent come to rest."""
+    threading.Event().wait(SETTLE_SECS)
 
 
 def monotonic_of(epoch: str) -> float:
@@ -53,6 +63,7 @@ class Anchor:
 
 def launch_to_exec(anchor: Anchor, gate: Gate) -> float:
     """Seconds from LAUNCH on the wire to the first command of the process."""
+    settle()
     launched = anchor.launch(task(process(f"echo $EPOCHREALTIME > {gate.path}")))
     started = monotonic_of(gate.read())
     launched.wait_end()
@@ -61,6 +72,7 @@ def launch_to_exec(anchor: Anchor, gate: Gate) -> float:
 
 def exit_to_update(anchor: Anchor, gate: Gate) -> float:
     """Seconds from the last command of the process to the terminal UPDATE at the agent."""
+    settle()
     launched = anchor.launch(task(process(f"sleep 0.05; echo $EPOCHREALTIME > {gate.path}")))
     launched.wait_end()
     return launched.received_at[-1] - monotonic_of(gate.read())
@@ -70,6 +82,7 @@ def chain(anchor: Anchor, length: int) -> float:
     """Seconds from LAUNCH to TASK_FINISHED of a chain of `true`."""
     names = [f"p{i}" for i in range(length)]
     definition = task(*(process("true", name) for name in names), constraints=[{"order": names}])
+    settle()
     launched = anchor.launch(definition)
     launched.wait_end()
     return launched.received_at[-1] - launched.launch_written_at()
@@ -79,6 +92,7 @@ def kill_to_update(anchor: Anchor) -> float:
     """Seconds from KILL on the wire to TASK_KILLED at the agent; the process obeys SIGTERM."""
     launched = anchor.launch(task(process("exec sleep 3600")))
     launched.wait_for("TASK_RUNNING")
+    settle()
     launched.kill()
     launched.wait_end()
     return launched.received_at[-1] - launched.kill_written_at()
@@ -86,6 +100,7 @@ def kill_to_update(anchor: Anchor) -> float:
 
 def cold_start(stack: Stack, gate: Gate) -> tuple[float, float]:
     """Seconds from the executor's launch to SUBSCRIBE at the agent, and to the first command of the process."""
+    settle()
     launched = stack.launch(task(process(f"echo $EPOCHREALTIME > {gate.path}")))
     started = monotonic_of(gate.read())
     executor = launched.executor()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # built in; `signal` would cost 3 ms for its enums
 import os
 import sys
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TOKEN = b"MESOS_EXECUTOR_AUTHENTICATION_TOKEN"
+
+HELD_BACK = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGUSR1, _signal.SIGUSR2)
 
 _BOOT = """\
 import sys
@@ -37,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(f"trivet-executor {version('trivet')}\n")
         return 0
+    # Until the coordinator can handle them, they wait: it must not die with a driver started already.
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD_BACK)
     _open_standard_descriptors()
     environment = dict(os.environb)
     token = environment.pop(TOKEN, None)

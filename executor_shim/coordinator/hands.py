@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from executor_shim.coordinator.poller import Poller
     from executor_shim.coordinator.wire import Message
 
+_MAX_PASSES = 50
+"""Rounds of reaping until the loop gets its turn: a fork storm must not keep it from the clock."""
+
+_MANY_PIPES = 128
+
 LOST = "exit status lost"
 BEING_KILLED = "task is being killed"
 
@@ -58,6 +63,10 @@ class Hands:
         self._probe_ended = probe_ended
         self._emptied = emptied
         self._pipes: dict[Run, int] = {}
+        self._ended: list[Run] = []
+        self._bereaved: set[str] = set()
+        self.unfinished = False
+        """The last `reap` could not finish, because of an error or a storm of deaths: call it again."""
         self.driver = 0
         """pid of the driver: a child that is nobody's orphan."""
 
@@ -90,6 +99,10 @@ class Hands:
             except OSError as error:
                 run.state, run.error = NOT_STARTED, f"fork: {error.strerror}"
             else:
+                if len(self._pipes) > _MANY_PIPES:
+                    # Descriptors are few; most of these have had their exec by now.
+                    for other in list(self._pipes):
+                        self._exec_known(other)
                 proc = tree.read(run.pid)
                 run.ticks = proc.ticks if proc is not None else 0
                 self._family.born(run)
@@ -123,24 +136,26 @@ class Hands:
             (pid, code, signal) of the driver, if it was among them.
         """
         driver = None
-        ended: list[Run] = []
-        bereaved: set[str] = set()
+        self.unfinished = True
         again = True
-        while again:
+        passes = 0
+        while again and passes < _MAX_PASSES:
+            passes += 1
             while (status := _peek()) is not None:
-                other = self._reap_one(status, ended, bereaved)
-                driver = other or driver
-            again = self._take_in(ended, bereaved)
-        if bereaved:
-            self._family.tidy()
-        for run in ended:
-            self._tell_run(run)
-        for task in bereaved:
-            if task and not self._family.alive(task):
-                self._emptied(task)
+                driver = self._reap_one(status) or driver
+            again = self._take_in()
+        self.unfinished = again
+        self._family.tidy()
+        while self._ended:
+            self._tell_run(self._ended.pop(0))
+        if not self.unfinished:
+            bereaved, self._bereaved = self._bereaved, set()
+            for task in bereaved:
+                if task and not self._family.alive(task):
+                    self._emptied(task)
         return driver
 
-    def _reap_one(self, status: os.waitid_result, ended: list[Run], bereaved: set[str]) -> tuple[int, int, int] | None:
+    def _reap_one(self, status: os.waitid_result) -> tuple[int, int, int] | None:
         pid = status.si_pid
         child = self._family.children.get(pid)
         if isinstance(child, Probe) or (isinstance(child, Run) and not self._in_grace(child.task)):
@@ -158,15 +173,15 @@ class Hands:
         if child is None:
             # An orphan that died before it was noticed needs nothing more.
             return (pid, -1 if code is None else code, number or 0) if pid == self.driver else None
-        bereaved.add(child.task)
+        self._bereaved.add(child.task)
         if isinstance(child, Run):
-            self._end(child, ended, code, number, core=status.si_code == os.CLD_DUMPED)
+            self._end(child, code, number, core=status.si_code == os.CLD_DUMPED)
         elif isinstance(child, Probe):
             child.code, child.signal = code, number
             self._probe_ended(child)
         return None
 
-    def _end(self, run: Run, ended: list[Run], code: int | None, number: int | None, *, core: bool) -> None:
+    def _end(self, run: Run, code: int | None, number: int | None, *, core: bool) -> None:
         if run.state == FORKED:
             # The pipe is at its end: exec or an error comes before the exit.
             self._exec_known(run)
@@ -178,23 +193,21 @@ class Hands:
         run.exited_at = time.time()
         if code is None and number is None:
             run.error = LOST
-        ended.append(run)
+        self._ended.append(run)
 
-    def _take_in(self, ended: list[Run], bereaved: set[str]) -> bool:
+    def _take_in(self) -> bool:
         """Adopt new children. Returns True when one of them has died since: its own orphans came after the look."""
         now = tree.own_children()
         died = False
         for pid in now:
             if pid in self._family.children or pid == self.driver:
                 continue
-            proc = tree.read(pid)
-            if proc is None or not proc.lives:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 died = True
                 continue
-            orphan = self._family.adopt(pid, proc.sid, tree.marker_of, self.tasks, bereaved)
-            self._cut_off(orphan)
+            self._cut_off(self._family.adopt(pid, os.getsid(pid), tree.marker_of, self.tasks, self._bereaved))
         if len(now) < len(self._family.children):
-            self._find_lost(set(now), ended, bereaved)
+            self._find_lost(set(now))
         return died
 
     def _cut_off(self, orphan: Orphan) -> None:
@@ -205,7 +218,7 @@ class Hands:
             except OSError as error:
                 self.task(orphan.task).complain(f"kill of process {orphan.pid}: {error.strerror}")
 
-    def _find_lost(self, now: set[int], ended: list[Run], bereaved: set[str]) -> None:
+    def _find_lost(self, now: set[int]) -> None:
         """Children that vanished without a status: somebody else reaped them. Never to be taken for a success."""
         for pid in set(self._family.children) - now:
             try:
@@ -213,16 +226,16 @@ class Hands:
             except ChildProcessError:
                 child = self._family.died(pid)
                 if child is not None:
-                    bereaved.add(child.task)
+                    self._bereaved.add(child.task)
                 if isinstance(child, Run):
-                    self._end(child, ended, None, None, core=False)
+                    self._end(child, None, None, core=False)
                 elif isinstance(child, Probe):
                     child.error = LOST
                     self._probe_ended(child)
 
     def look_for_orphans(self) -> None:
         """Adopt what has come since: before a look at the whole tree."""
-        self._take_in([], set())
+        self._take_in()
 
     # -- records
 
@@ -244,7 +257,8 @@ class Hands:
         self.tasks.pop(key, None)
 
     def _tell_run(self, run: Run) -> None:
-        alive = self._family.alive(run.task)
+        # As long as orphans are not all taken in, "nothing is left" cannot be said.
+        alive = self._family.alive(run.task) or int(self.unfinished and run.task in self._bereaved)
         self._tell({"ev": "run", "task": run.task, "alive": alive, "run": run.to_wire()})
 
 

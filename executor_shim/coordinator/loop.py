@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 BEAT = 2.0
 """Seconds between two beats to the driver."""
 
+_RETRY_PAUSE = 0.1
+"""Seconds until what failed (no descriptors, no memory) is tried again."""
+
 _COLLECT_EVERY = 150
 """Beats between two garbage collections. In between there is none, so that forked children share our pages."""
 
@@ -64,6 +67,8 @@ class Coordinator:
         self._boot_id = linux.boot_id()
         self._beat_at = 0.0
         self._beats = 0
+        self._pause_until = 0.0
+        self._last_error = ""
         self._now = linux.now()
         self._commands: dict[str, Callable[[dict[str, Any]], None]] = {
             "beat": self._on_beat,
@@ -96,7 +101,9 @@ class Coordinator:
                 handler = self._poller.handler(fd)
                 if handler is not None:
                     self._guard(handler)
-            self._guard(self._tick)
+            if self._now >= self._pause_until:
+                for part in (self._tick_reap, self._tick_beat, self._tick_hands, self._tick_driver):
+                    self._guard(part)
             code = self._check_end()
             if code is not None:
                 self._link.kill_driver()
@@ -107,23 +114,38 @@ class Coordinator:
         try:
             step()
         except Exception as error:  # noqa: BLE001 - see above; the driver and the log are told
-            self._complain({}, f"internal error: {_describe(error)}")
+            # What failed is still due: it is tried again, but not in a tight loop.
+            self._pause_until = self._now + _RETRY_PAUSE
+            text = f"internal error: {_describe(error)}"
+            if text != self._last_error:
+                self._last_error = text
+                self._complain({}, text)
 
     def _due(self) -> float:
-        return min(self._beat_at, self._link.due(), self._slayer.due(), self._probes.due(), self._ending.due())
+        due = min(self._beat_at, self._link.due(), self._slayer.due(), self._probes.due(), self._ending.due())
+        return max(0.0 if self._hands.unfinished else due, self._pause_until)
 
-    def _tick(self) -> None:
-        now = self._now
-        if now >= self._beat_at:
-            self._beat_at = now + BEAT
-            self._link.tell({"ev": "beat"})
-            self._beats += 1
-            if self._beats % _COLLECT_EVERY == 0:
-                gc.collect()
-        self._probes.tick(now)
-        self._slayer.tick(now)
+    def _tick_reap(self) -> None:
+        if self._hands.unfinished:
+            self._reap()
+
+    def _tick_beat(self) -> None:
+        if self._now < self._beat_at:
+            return
+        self._beat_at = self._now + BEAT
+        self._link.tell({"ev": "beat"})
+        self._beats += 1
+        if self._beats % _COLLECT_EVERY == 0:
+            self._last_error = ""
+            gc.collect()
+
+    def _tick_hands(self) -> None:
+        self._probes.tick(self._now)
+        self._slayer.tick(self._now)
+
+    def _tick_driver(self) -> None:
         if not self._ending.ending:
-            started = self._link.tick(now)
+            started = self._link.tick(self._now)
             if started:
                 self._hands.driver = started
 
@@ -214,6 +236,8 @@ class Coordinator:
         for number in (signal.SIGCHLD, signal.SIGTERM):
             # Only the byte in the wake-up pipe counts.
             signal.signal(number, _noticed)
+        # The start held them back.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._poller.add(read_end, self._on_signals)
         return read_end
 

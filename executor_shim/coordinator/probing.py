@@ -24,6 +24,9 @@ INFINITY = float("inf")
 _LAST_WAIT = 1.0
 """Seconds after SIGKILL until a probe is answered although its process has not ended (D state)."""
 
+_MAX_RUNNING = 256
+"""Each one takes descriptors, and those are needed to reap and to kill."""
+
 _DRAIN = 64
 """Reads of the pipe at the end: a grandchild may go on writing for ever."""
 
@@ -51,6 +54,8 @@ class Probes:
         probe = Probe(probe_id, task, command.marker, now, now + timeout)
         if self._refused(task):
             probe.error = BEING_KILLED
+        elif len(self._running) >= _MAX_RUNNING:
+            probe.error = f"{_MAX_RUNNING} probes are running already"
         else:
             try:
                 self._spawn(probe, command)

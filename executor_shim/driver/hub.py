@@ -196,6 +196,8 @@ class Hub:
 
     def on_task_state(self, task: Task, state: link_pb2.TaskState) -> None:
         """The runner's newest word goes to the other two."""
+        if not task.task_state:
+            self.peers.accepted(task)
         self.book.set_task_state(task, state.SerializeToString())
         self.peers.task_state(state)
         self.watchman.review(task)

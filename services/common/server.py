@@ -38,6 +38,8 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.ping_timeout_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    # Messages are small and local: measuring the bandwidth would only wake both sides once more for each.
+    ("grpc.http2.bdp_probe", 0),
 ]
 # How long unary calls that are under way may take when the service stops.
 DRAIN_SECS = 1.0

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from tests.conformance.recording import AgentBytes, Event, Recording, Response, Row, Unit
+from tests.conformance import statuses
+from tests.conformance.client import Client
+from tests.conformance.recording import Event, Recording, Response, Row, Unit
 from tests.integration.local_agent_rig import AgentUnderTest, alive, wait_gone
 from trivet.agent.v1 import agent_pb2
 
@@ -46,29 +46,6 @@ class Flow:
     orphan: bool = False
     # Tasks whose statuses are not compared, with the reason.
     uncompared_tasks: dict[str, str] = field(default_factory=dict)
-
-
-class Client:
-    """One connection of the recording's executor."""
-
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
-        self._bytes = AgentBytes()
-        self.units: list[Unit] = []
-        # SUBSCRIBE was answered, and no event has come yet.
-        self.fresh_stream = False
-
-    def take(self, wanted: Callable[[Unit], bool]) -> Unit:
-        """The next unit; acknowledgements may overtake each other."""
-        while True:
-            for index, unit in enumerate(self.units):
-                if wanted(unit):
-                    return self.units.pop(index)
-                if not _is_acknowledgement(unit):
-                    return self.units.pop(index)
-            data = self.socket.recv(1 << 20)
-            assert data, "the agent closed the connection"
-            self.units += self._bytes.feed(data)
 
 
 class Player:
@@ -111,7 +88,8 @@ class Player:
                     self.end = index
                     break
                 self._row(index, row)
-            self._check_statuses()
+            skipped = set(self.flow.uncompared_tasks)
+            statuses.check(self.agent, self.recording, self.end, self.launched, skipped)
             for client in self.clients.values():
                 client.socket.close()
             if self.flow.orphan:
@@ -297,51 +275,6 @@ class Player:
         elif event.type == _EVENT.LAUNCH and id(unit) not in self.given:
             self.given.add(id(unit))
             self.launch(event.launch.task)
-
-    def _check_statuses(self) -> None:
-        theirs: dict[str, list[mesos_pb2.TaskStatus]] = defaultdict(list)
-        seen: set[bytes] = set()
-        for index, status in self.recording.statuses:
-            if index > self.end:
-                break
-            lost = status.reason == mesos_pb2.TaskStatus.REASON_AGENT_DISCONNECTED
-            if status.source == mesos_pb2.TaskStatus.SOURCE_MASTER and not lost:
-                # Answers of the master to the scheduler's own mistakes.
-                continue
-            # What the agent sends again until the scheduler acknowledges.
-            if status.uuid and status.uuid in seen:
-                continue
-            seen.add(status.uuid)
-            theirs[status.task_id.value].append(status)
-        for task_id in {*theirs, *self.launched} - set(self.flow.uncompared_tasks):
-            expected = [_comparable(status) for status in theirs[task_id]]
-            with self.agent.watch(task_id) as watch:
-                ours = [_comparable(watch.next().status) for _ in expected]
-                self.agent.executors()
-                assert watch.empty(), watch.next()
-            for position, (our_status, their_status) in enumerate(zip(ours, expected, strict=True)):
-                assert our_status == their_status, (task_id, position)
-
-
-def _is_acknowledgement(unit: Unit) -> bool:
-    return isinstance(unit, Event) and unit.message().type == _EVENT.ACKNOWLEDGED
-
-
-def _comparable(status: mesos_pb2.TaskStatus) -> mesos_pb2.TaskStatus:
-    result = mesos_pb2.TaskStatus()
-    result.CopyFrom(status)
-    if result.source != mesos_pb2.TaskStatus.SOURCE_EXECUTOR:
-        assert result.source == mesos_pb2.TaskStatus.SOURCE_MASTER or len(result.uuid) == 16
-        result.ClearField("uuid")
-        result.timestamp = 0
-    if result.message == "no timestamp":
-        assert result.timestamp > 0
-        result.timestamp = 0
-    container = result.container_status
-    if result.HasField("container_status") and container.executor_pid:
-        container.executor_pid = 1
-        container.container_id.value = "ours"
-    return result
 
 
 def _framework(recording: Recording) -> mesos_pb2.FrameworkInfo:

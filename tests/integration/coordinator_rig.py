@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from executor_shim.coordinator.wire import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 PATIENCE = 20.0
 """Seconds after which a test gives up waiting. Nothing that passes ever waits so long."""
@@ -127,6 +127,7 @@ class Rig:
         *options: str,
         env: dict[str, str] | None = None,
         python: str = sys.executable,
+        wrapper: Sequence[str] = (),
         **popen: Any,
     ) -> None:
         self.id = uuid.uuid4().hex
@@ -143,7 +144,7 @@ class Rig:
         self.log = directory / "coordinator.stderr"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [python, "-m", "executor_shim", "--services", "/nowhere", "--driver-argv", double, *options],
+                [python, *wrapper, "-m", "executor_shim", "--services", "/nowhere", "--driver-argv", double, *options],
                 env={"PATH": os.environ["PATH"], "TEST_RIG": self.id, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stderr=log,

@@ -129,6 +129,8 @@ class DriverDouble:
         self._channel: grpc.aio.Channel | None = None
         self._call: Any = None
         self._reader: asyncio.Task[None] | None = None
+        # gRPC takes one write at a time.
+        self._writing = asyncio.Lock()
         self.status: grpc.StatusCode | None = None
 
     def key(self, task_id: str = "t1", launch: int = 1) -> link_pb2.TaskKey:
@@ -179,7 +181,7 @@ class DriverDouble:
                     self._news.notify_all()
                 if message.HasField("need_task"):
                     task_id = message.need_task.key.task_id
-                    await call.write(self._launch_message(task_id))
+                    await self._write(self._launch_message(task_id))
         except grpc.aio.AioRpcError as error:
             self.status = error.code()
         except asyncio.CancelledError:
@@ -218,12 +220,16 @@ class DriverDouble:
         return runner_pb2.AttachRequest(launch=link_pb2.Launch(key=self.key(task_id), info=self.infos[task_id]))
 
     async def send(self, **message: Any) -> None:
-        await self._call.write(runner_pb2.AttachRequest(**message))
+        await self._write(runner_pb2.AttachRequest(**message))
+
+    async def _write(self, message: runner_pb2.AttachRequest) -> None:
+        async with self._writing:
+            await self._call.write(message)
 
     async def launch(self, task: dict[str, Any], task_id: str = "t1") -> None:
         self.infos[task_id] = task_info(task, task_id)
         self.tasks[task_id] = HandsDouble()
-        await self._call.write(self._launch_message(task_id))
+        await self._write(self._launch_message(task_id))
 
     def launch_unheard(self, task: dict[str, Any], task_id: str = "t1") -> None:
         """The agent has launched a task, and no runner was there to hear of it."""

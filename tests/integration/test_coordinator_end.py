@@ -88,6 +88,21 @@ def test_sigterm_with_a_silent_driver_ends_all_the_same(tmp_path: Path) -> None:
         wait_until(lambda: not r.ours())
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_during_the_start_is_handled_as_soon_as_it_can_be(tmp_path: Path, number: signal.Signals) -> None:
+    # A driver that signals its parent with its first instruction: the coordinator is still importing then.
+    driver = json.dumps(["/bin/sh", "-c", f"kill -{number} $PPID; echo $$ >{tmp_path}/driver; exec sleep 1001"])
+    process = subprocess.Popen([sys.executable, "-m", "executor_shim", "--services", "/x", "--driver-argv", driver])
+    try:
+        if number == signal.SIGTERM:
+            assert process.wait(PATIENCE) == 1
+        wait_until((tmp_path / "driver").exists)
+        assert (process.poll() is None) == (number != signal.SIGTERM)
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE) == 1
+
+
 def test_other_signals_are_ignored(tmp_path: Path) -> None:
     with rig(tmp_path) as r:
         driver = r.driver()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import resource
 import shutil
 import subprocess
 import sys
@@ -310,3 +311,37 @@ def test_only_root_can_start_as_another_user(tmp_path: Path) -> None:
         # What a task of the same user must not do: read the driver's memory files through /proc.
         driver.send("start", **r.command(f"ls /proc/{r.pid}/fd", run=2))
         assert driver.run_event("exited", run=2)["run"]["code"] == 2
+
+
+def test_shortage_of_descriptors_is_told_and_costs_no_exit(tmp_path: Path) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+
+    with rig(tmp_path, preexec_fn=few) as r:
+        driver = r.driver()
+        os.mkfifo(r.sandbox / "go")
+        driver.send("start", **r.command("echo up >../up; read x <../go; exit 21"))
+        r.wait_for_file("up")
+        for number in range(20):
+            driver.send("probe", **r.probe("sleep 1001", id=str(number)))
+        refused = driver.event("probe")
+        assert refused["error"] == "fork: Too many open files"
+        driver.send("start", **r.command("true", run=1))
+        # An exit that has to be noticed without a descriptor to look around with.
+        (r.sandbox / "go").write_text("go\n")
+        assert driver.run_event("exited")["run"]["code"] == 21
+        driver.send("terminate", task="t", kill_at=now())
+        driver.empty()
+        driver.send("start", **r.command("exit 22", run=2))
+        assert driver.run_event("exited", run=2)["run"]["code"] == 22
+
+
+def test_status_that_somebody_else_took_is_called_lost(tmp_path: Path) -> None:
+    # A coordinator whose children are reaped by the kernel, as SIGCHLD was ignored when it started.
+    steal = (
+        "import signal,os,sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
+    )
+    with rig(tmp_path, wrapper=["-c", steal, sys.executable]) as r:
+        driver = r.driver()
+        driver.send("start", **r.command("exit 3"))
+        assert driver.run_event("exited")["run"]["code"] == 3

@@ -30,9 +30,13 @@ class Peers:
             peer.identified.set()
 
     def launch(self, task: Task) -> None:
-        """A new task."""
-        for peer in self._all:
-            peer.launch(task)
+        """A new task, for the runner: the others hear of it once it is accepted, so that they do not hold it up."""
+        self.runner.launch(task)
+
+    def accepted(self, task: Task) -> None:
+        """The runner has spoken of the task for the first time."""
+        self.health.launch(task)
+        self.reporter.launch(task)
 
     def forget(self, task: Task) -> None:
         """A task is over for everybody."""

@@ -4,8 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +12,9 @@ from hypothesis import strategies as st
 
 from executor_shim.coordinator import linux, tree
 from executor_shim.coordinator.tree import Proc, members, parse_stat, roots
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ME = 100
 

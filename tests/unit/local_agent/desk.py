@@ -169,3 +169,10 @@ class Desk:
         """States at the scheduler."""
         inbox = self.state.inboxes.get(task_id)
         return [mesos_pb2.TaskState.Name(entry.status.state) for entry in inbox.received] if inbox else []
+
+
+def running(desk: Desk, *tasks: str) -> None:
+    """Launches tasks, and their executor subscribes."""
+    for task in tasks or ("t1",):
+        desk.launch(task)
+    desk.subscribe()

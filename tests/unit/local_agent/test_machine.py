@@ -14,7 +14,7 @@ from services.local_agent.model import TERMINAL_STATES, AgentState, ExecutorStat
 from services.local_agent.step import Moment
 from services.local_agent.tasks import AlreadyLaunched, Killed, OrderRefused
 from services.local_agent.update_filter import RULES
-from tests.unit.local_agent.desk import EXECUTOR, FRAMEWORK, NOW, Desk, framework, task_info
+from tests.unit.local_agent.desk import EXECUTOR, FRAMEWORK, NOW, Desk, framework, running, task_info
 
 Call = executor_pb2.Call
 RUNNING = mesos_pb2.TASK_RUNNING
@@ -25,12 +25,6 @@ Status = mesos_pb2.TaskStatus
 @pytest.fixture
 def desk() -> Desk:
     return Desk()
-
-
-def running(desk: Desk, *tasks: str) -> None:
-    for task in tasks or ("t1",):
-        desk.launch(task)
-    desk.subscribe()
 
 
 def test_before_recovery_everything_is_answered_503() -> None:
@@ -223,46 +217,6 @@ def test_launch_at_an_ending_executor_is_dropped(desk: Desk) -> None:
     desk.take(desk.machine.shut_down(executor, NOW))
     desk.launch("t2")
     assert desk.received("t2") == ["TASK_DROPPED"]
-
-
-@pytest.mark.parametrize(("aware", "state"), [(True, "TASK_GONE"), (False, "TASK_LOST")])
-def test_end_of_the_window_destroys_who_did_not_come_back(desk: Desk, *, aware: bool, state: str) -> None:
-    desk.launch("t1", aware=aware)
-    desk.subscribe()
-    desk.update(desk.status("t1", RUNNING))
-    desk.acknowledge_all()
-    desk.restart()
-    assert list(desk.done) == [StartTimer(Timer(TimerKind.REREGISTRATION), 2.0)]
-    assert desk.update(desk.status("t1", FINISHED))[0] == 503
-    desk.fire(TimerKind.REREGISTRATION)
-    assert list(desk.done) == [DestroyContainer("container-0")]
-    assert desk.subscribe() == (200, "")
-    assert desk.events() == ["SHUTDOWN", "END"]
-    desk.exit()
-    assert desk.received("t1") == ["TASK_RUNNING", state]
-
-
-def test_restart_without_executors_needs_no_window(desk: Desk) -> None:
-    desk.restart()
-    assert desk.machine.phase is Phase.READY
-
-
-def test_task_that_was_never_delivered_is_dropped_after_a_restart(desk: Desk) -> None:
-    desk.launch("t1")
-    desk.restart()
-    desk.subscribe()
-    assert desk.events() == ["SHUTDOWN"]
-    assert desk.received("t1") == ["TASK_DROPPED"]
-
-
-def test_unacknowledged_update_is_not_delivered_twice_over_a_restart(desk: Desk) -> None:
-    running(desk)
-    desk.update(desk.status("t1", mesos_pb2.TASK_STARTING))
-    desk.update(desk.status("t1", RUNNING))
-    desk.restart()
-    assert [type(action) for action in desk.done] == [actions.AwaitAcknowledgement, StartTimer]
-    desk.acknowledge_all()
-    assert desk.received("t1") == ["TASK_STARTING", "TASK_RUNNING"]
 
 
 def test_statuses_made_by_the_agent_carry_its_time_and_name(desk: Desk) -> None:

@@ -1,0 +1,41 @@
+"""One connection of a recording's executor to our agent."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from mesos.v1.executor import executor_pb2
+from tests.conformance.recording import AgentBytes, Event, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TIMEOUT = 20.0
+
+
+class Client:
+    """One connection of the recording's executor."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
+        self._bytes = AgentBytes()
+        self.units: list[Unit] = []
+        # SUBSCRIBE was answered, and no event has come yet.
+        self.fresh_stream = False
+
+    def take(self, wanted: Callable[[Unit], bool]) -> Unit:
+        """The next unit; acknowledgements may overtake each other."""
+        while True:
+            for index, unit in enumerate(self.units):
+                if wanted(unit):
+                    return self.units.pop(index)
+                if not _is_acknowledgement(unit):
+                    return self.units.pop(index)
+            data = self.socket.recv(1 << 20)
+            assert data, "the agent closed the connection"
+            self.units += self._bytes.feed(data)
+
+
+def _is_acknowledgement(unit: Unit) -> bool:
+    return isinstance(unit, Event) and unit.message().type == executor_pb2.Event.ACKNOWLEDGED

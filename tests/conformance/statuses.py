@@ -1,0 +1,59 @@
+"""What the scheduler received, in the recording and from our agent."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from mesos.v1 import mesos_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.conformance.recording import Recording
+    from tests.integration.local_agent_rig import AgentUnderTest
+
+
+def check(agent: AgentUnderTest, recording: Recording, end: int, task_ids: Iterable[str], skipped: set[str]) -> None:
+    """Compares the statuses of every task; `end`: index of the row at which the replay ended."""
+    theirs = _recorded(recording, end)
+    for task_id in {*theirs, *task_ids} - skipped:
+        expected = [_comparable(status) for status in theirs[task_id]]
+        with agent.watch(task_id) as watch:
+            ours = [_comparable(watch.next().status) for _ in expected]
+            agent.executors()
+            assert watch.empty(), watch.next()
+        for position, (our_status, their_status) in enumerate(zip(ours, expected, strict=True)):
+            assert our_status == their_status, (task_id, position)
+
+
+def _recorded(recording: Recording, end: int) -> dict[str, list[mesos_pb2.TaskStatus]]:
+    theirs: dict[str, list[mesos_pb2.TaskStatus]] = defaultdict(list)
+    seen: set[bytes] = set()
+    for index, status in recording.statuses:
+        lost = status.reason == mesos_pb2.TaskStatus.REASON_AGENT_DISCONNECTED
+        # Answers of the master to the scheduler's own mistakes.
+        from_master = status.source == mesos_pb2.TaskStatus.SOURCE_MASTER and not lost
+        # What the agent sends again until the scheduler acknowledges.
+        again = bool(status.uuid) and status.uuid in seen
+        if index <= end and not from_master and not again:
+            seen.add(status.uuid)
+            theirs[status.task_id.value].append(status)
+    return theirs
+
+
+def _comparable(status: mesos_pb2.TaskStatus) -> mesos_pb2.TaskStatus:
+    result = mesos_pb2.TaskStatus()
+    result.CopyFrom(status)
+    if result.source != mesos_pb2.TaskStatus.SOURCE_EXECUTOR:
+        assert result.source == mesos_pb2.TaskStatus.SOURCE_MASTER or len(result.uuid) == 16
+        result.ClearField("uuid")
+        result.timestamp = 0
+    if result.message == "no timestamp":
+        assert result.timestamp > 0
+        result.timestamp = 0
+    container = result.container_status
+    if result.HasField("container_status") and container.executor_pid:
+        container.executor_pid = 1
+        container.container_id.value = "ours"
+    return result

@@ -1,0 +1,59 @@
+"""Decisions of an agent that was restarted."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesos.v1 import mesos_pb2
+from services.local_agent import actions
+from services.local_agent.actions import DestroyContainer, StartTimer, Timer, TimerKind
+from services.local_agent.machine import Phase
+from tests.unit.local_agent.desk import Desk, running
+
+RUNNING = mesos_pb2.TASK_RUNNING
+FINISHED = mesos_pb2.TASK_FINISHED
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.mark.parametrize(("aware", "state"), [(True, "TASK_GONE"), (False, "TASK_LOST")])
+def test_end_of_the_window_destroys_who_did_not_come_back(desk: Desk, *, aware: bool, state: str) -> None:
+    desk.launch("t1", aware=aware)
+    desk.subscribe()
+    desk.update(desk.status("t1", RUNNING))
+    desk.acknowledge_all()
+    desk.restart()
+    assert list(desk.done) == [StartTimer(Timer(TimerKind.REREGISTRATION), 2.0)]
+    assert desk.update(desk.status("t1", FINISHED))[0] == 503
+    desk.fire(TimerKind.REREGISTRATION)
+    assert list(desk.done) == [DestroyContainer("container-0")]
+    assert desk.subscribe() == (200, "")
+    assert desk.events() == ["SHUTDOWN", "END"]
+    desk.exit()
+    assert desk.received("t1") == ["TASK_RUNNING", state]
+
+
+def test_restart_without_executors_needs_no_window(desk: Desk) -> None:
+    desk.restart()
+    assert desk.machine.phase is Phase.READY
+
+
+def test_task_that_was_never_delivered_is_dropped_after_a_restart(desk: Desk) -> None:
+    desk.launch("t1")
+    desk.restart()
+    desk.subscribe()
+    assert desk.events() == ["SHUTDOWN"]
+    assert desk.received("t1") == ["TASK_DROPPED"]
+
+
+def test_unacknowledged_update_is_not_delivered_twice_over_a_restart(desk: Desk) -> None:
+    running(desk)
+    desk.update(desk.status("t1", mesos_pb2.TASK_STARTING))
+    desk.update(desk.status("t1", RUNNING))
+    desk.restart()
+    assert [type(action) for action in desk.done] == [actions.AwaitAcknowledgement, StartTimer]
+    desk.acknowledge_all()
+    assert desk.received("t1") == ["TASK_STARTING", "TASK_RUNNING"]
