@@ -19,6 +19,6 @@ class GenerateProtos(BuildHookInterface):  # type: ignore[misc, type-arg, unused
         del version, build_data
         if self.target_name != "sdist":
             sys.path.insert(0, str(Path(self.root) / "tools"))
-            import generate_protos
+            import generate_protos  # type: ignore[import-not-found, unused-ignore]
 
             generate_protos.generate(Path(self.root))

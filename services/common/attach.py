@@ -1,8 +1,8 @@
 """The Attach stream, once for all services.
 
 A driver opens the stream with Hello, one HelloTask a task and HelloEnd; the service answers with HelloAck, and then
-both sides talk. There is at most one live stream an executor: a newer one, shown to be the same executor by its token, ends
-the older one with ABORTED. The handler sees whole Hellos and then messages, in order, and never two streams at once.
+both sides talk. There is at most one live stream an executor: a newer one, shown by its token to be the same executor,
+ends the older one with ABORTED. The handler sees whole Hellos and then messages, in order, and never two streams at once.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Book:
         """The end request of a task that cannot be run."""
         if self.invalid is None:
             return None
-        return Request(Cause.INVALID, grace=0.0, message=self.invalid)
+        return Request(Cause.INVALID, grace=0.0, message=str(self.invalid))
 
     def step(self, events: Sequence[Event], now: Moment) -> Decision:
         """Decides and writes. Actions that the journal does not back are taken out of the decision."""

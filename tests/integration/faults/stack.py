@@ -180,14 +180,16 @@ class LaunchedTask:
     def executor(self) -> agent_pb2.Executor:
         stub = agent_pb2_grpc.LocalAgentServiceStub(self.stack.channel("agent"))
         executors = stub.ListExecutors(agent_pb2.ListExecutorsRequest(), timeout=TIMEOUT, wait_for_ready=True).executors
-        return [entry for entry in executors if entry.executor_id == self.executor_id][-1]
+        found: list[agent_pb2.Executor] = [entry for entry in executors if entry.executor_id == self.executor_id]
+        return found[-1]
 
     def coordinator(self) -> int:
         return self.executor().pid
 
     def driver(self) -> int:
         """pid of the living driver: the coordinator's child whose command line says so."""
-        return wait_until(lambda: self._driver(self.coordinator()), "a driver")
+        pid: int = wait_until(lambda: self._driver(self.coordinator()), "a driver")
+        return pid
 
     @staticmethod
     def _driver(coordinator: int) -> int:
