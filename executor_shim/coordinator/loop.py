@@ -93,8 +93,9 @@ class Coordinator:
     def run(self) -> int:
         """Work until everything is over. Returns the exit code."""
         while True:
-            expected = self._due()
-            ready = self._poller.wait(expected - linux.now())
+            before = linux.now()
+            expected = max(self._due(), before)
+            ready = self._poller.wait(expected - before)
             self._now = linux.now()
             self._link.woke(expected, self._now)
             for fd in ready:

@@ -2,7 +2,7 @@
 
 A driver opens the stream with Hello, one HelloTask a task and HelloEnd; the service answers with HelloAck, and then
 both sides talk. There is at most one live stream an executor: a newer one, shown by its token to be the same executor,
-ends the older one with ABORTED. The handler sees whole Hellos and then messages, in order, and never two streams at once.
+ends the older one with ABORTED. The handler sees whole Hellos and then messages, in order, never two streams at once.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class NotReady(Exception):
-    """The agent has not finished recovery."""
+    """The agent has not finished recovery, or it stops."""
 
 
 class LocalAgent:
@@ -60,6 +60,7 @@ class LocalAgent:
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._changes: dict[str, asyncio.Future[None]] = {}
+        self._stopping = False
         # Done when the agent cannot go on, above all because its log cannot be written; the result says why.
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.ready = asyncio.Event()
@@ -99,15 +100,16 @@ class LocalAgent:
 
     async def stop(self, *, destroy: bool) -> None:
         """Ends the process' part. Executors live on unless `destroy`."""
+        self._stopping = True
         if destroy:
             self._perform(self._machine.destroy_all(_now()))
-            await asyncio.gather(*self._jobs.values())
+        # A process must not be started and then stay unrecorded.
+        await asyncio.gather(*self._jobs.values())
+        if destroy:
             await self._launcher.wait_idle()
         self._endpoint.close()
         for handle in self._timers.values():
             handle.cancel()
-        for job in self._jobs.values():
-            job.cancel()
         self._launcher.close()
 
     async def _adopt(self, executor: Executor) -> bool:
@@ -172,6 +174,8 @@ class LocalAgent:
     def _require_ready(self) -> None:
         if self._machine.phase is not Phase.READY:
             raise NotReady("the agent has not finished recovery")
+        if self._stopping:
+            raise NotReady("the agent stops")
 
     # Inputs.
 

@@ -101,10 +101,17 @@ def _problem(call: executor_pb2.Call) -> str:
     return ""
 
 
+def is_text(value: object) -> bool:
+    """Whether a string field holds UTF-8: protobuf hands out anything else as bytes."""
+    return isinstance(value, str)
+
+
 def _update_problem(call: executor_pb2.Call) -> str:
     status = call.update.status
     sender = f"executor {call.executor_id.value} of framework {call.framework_id.value}"
     rows: tuple[tuple[Callable[[], bool], str], ...] = (
+        # The only rule that is not Mesos': there the task would merely be unknown.
+        (lambda: not is_text(status.task_id.value), "update.status.task_id.value is not UTF-8"),
         (lambda: not status.HasField("uuid"), "Expecting 'uuid' to be present"),
         (lambda: not is_uuid(status.uuid), "Not a valid UUID"),
         (

@@ -8,7 +8,7 @@ from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
 from services.local_agent import actions, executors, records, statuses, updates
 from services.local_agent.actions import Timer, TimerKind
-from services.local_agent.call_validation import is_uuid
+from services.local_agent.call_validation import is_text, is_uuid
 from services.local_agent.model import ENDING, ExecutorState
 
 if TYPE_CHECKING:
@@ -20,10 +20,13 @@ HEARTBEAT_SECS = 1800.0
 
 
 def malformed_list(call: executor_pb2.Call) -> str:
-    """Names an entry whose uuid would abort Mesos' agent; empty: none."""
+    """Names an entry whose uuid would abort Mesos' agent, or whose task id is not UTF-8; empty: none."""
     for index, update in enumerate(call.subscribe.unacknowledged_updates):
+        where = f"subscribe.unacknowledged_updates[{index}].status"
         if update.status.HasField("uuid") and not is_uuid(update.status.uuid):
-            return f"subscribe.unacknowledged_updates[{index}].status.uuid: Not a valid UUID (Mesos' agent aborts here)"
+            return f"{where}.uuid: Not a valid UUID (Mesos' agent aborts here)"
+        if not is_text(update.status.task_id.value):
+            return f"{where}.task_id.value: not UTF-8"
     return ""
 
 

@@ -22,7 +22,9 @@ class Connection:
         self._buffer = b""
 
     def post(self, call: Call, *headers: str) -> None:
-        body = call.SerializeToString()
+        self.post_bytes(call.SerializeToString(), *headers)
+
+    def post_bytes(self, body: bytes, *headers: str) -> None:
         lines = [
             "POST /slave(1)/api/v1/executor HTTP/1.1",
             "Host: agent",

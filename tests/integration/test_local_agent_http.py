@@ -128,3 +128,20 @@ def test_update_before_launch_was_delivered_is_refused_and_named(agent: AgentUnd
         code, body = sender.update(sender.status("t-early-1", mesos_pb2.TASK_RUNNING))
         assert code == 400
         assert body.startswith("update.status.task_id: t-early-1 ")
+
+
+def test_text_that_is_not_utf8_is_passed_on_but_not_as_a_task_id(agent: AgentUnderTest) -> None:
+    launched = agent.launch(task_info("t-utf8", executor_id="utf8"))
+    with ExecutorDouble(agent.port, launched.framework_id, "utf8") as executor:
+        executor.subscribe()
+        executor.event(Event.SUBSCRIBED)
+        executor.event(Event.LAUNCH)
+        call = executor.call(Call.UPDATE)
+        call.update.status.CopyFrom(executor.status("t-utf8", mesos_pb2.TASK_RUNNING, "marker"))
+        connection = Connection(agent.port)
+        connection.post_bytes(call.SerializeToString().replace(b"t-utf8", b"t-utf\xff"))
+        assert connection.head() == (400, "Failed to validate Executor::Call: update.status.task_id.value is not UTF-8")
+        connection.post_bytes(call.SerializeToString().replace(b"marker", b"mark\xffr"))
+        assert connection.head() == (202, "")
+        connection.socket.close()
+        assert b"mark\xffr" in agent.statuses("t-utf8", 1)[0].SerializeToString()

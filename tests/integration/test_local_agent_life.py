@@ -205,6 +205,18 @@ def test_second_agent_on_the_same_work_dir_is_refused(agent: AgentUnderTest) -> 
     assert f"in use by process {agent.pid}" in second.stderr
 
 
+def test_interrupt_in_the_middle_of_launches_leaves_nothing(agent: AgentUnderTest) -> None:
+    calls = []
+    for number in range(20):
+        task = task_info(f"t{number}", executor_id=f"e{number}")
+        calls.append(agent.stub.LaunchTask.future(agent_pb2.LaunchTaskRequest(task=task), timeout=30))
+    calls[0].result()
+    assert agent.end(signal.SIGINT) == 0
+    assert agent.processes() == []
+    for call in calls:
+        call.cancel()
+
+
 def test_sigterm_leaves_executors_alone_and_destroy_on_exit_does_not(tmp_path: Path) -> None:
     with AgentUnderTest(tmp_path) as agent:
         agent.launch(task_info("t1"))
