@@ -56,6 +56,8 @@ class Book:
         self.state = State.new(spec)
         # Why the journal takes no records at the moment; empty: it does.
         self.trouble = ""
+        # Nothing is left of the task; it stays only until its journal can be made a summary.
+        self.leaving = False
         # What the last write could not bring into the journal.
         self._backlog: list[bytes] = [] if recorded else [header.encode(head)]
         self._compacted = log.size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mesos.v1 import mesos_pb2
 from services.runner.budgets import Request
@@ -22,6 +22,17 @@ _LATCHED: dict[int, Phase] = {
     mesos_pb2.TASK_ERROR: Phase.FAILED,
     mesos_pb2.TASK_KILLED: Phase.KILLED,
 }
+
+
+# Messages about one task.
+KEYED = frozenset({"launch", "hands", "end", "latched", "forget"})
+
+
+def event(kind: str, content: Any) -> Event:
+    """What one message about a known task means to it."""
+    if kind == "hands":
+        return hands(content.state, hello=False)
+    return request(content.request) if kind == "end" else latched(content.latch)
 
 
 def hands(state: link_pb2.HandsState, *, hello: bool) -> HandsSeen:

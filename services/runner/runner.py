@@ -132,7 +132,7 @@ class Runner:
         if link is None or link.session is not session or kind is None:
             return
         content = getattr(message, kind)
-        key = TaskKey.of(content.key) if kind in _KEYED else None
+        key = TaskKey.of(content.key) if kind in inbound.KEYED else None
         if key is None or key.executor != session.executor:
             _LOG.error("message refused", extra={"fields": {"executor": session.executor.executor_id, "kind": kind}})
             return
@@ -195,7 +195,7 @@ class Runner:
                 self._step(book, [Overruled(Phase.LOST, "the executor has forgotten the task")])
             self._archive_book(book)
             return
-        self._step(book, [_EVENTS[kind](content)])
+        self._step(book, [inbound.event(kind, content)])
 
     def _step(self, book: Book, events: Sequence[Event], *, tell: bool = False) -> None:
         self._carry_out(book, book.step(events, self._clock()), tell=tell)
@@ -229,6 +229,9 @@ class Runner:
             if (book := self.books.get(name)) is not None:
                 self._step(book, [Tick()])
         elif isinstance(name, tuple) and (book := self.books.get(name[0])) is not None:
+            if book.leaving:
+                self._archive_book(book)
+                return
             decision = book.retry(self._clock())
             if decision is None:
                 self._arm(book)
@@ -257,9 +260,11 @@ class Runner:
         return True
 
     def _archive_book(self, book: Book) -> None:
-        if not self._archive.add(book):
-            return
         key = book.key
+        if not self._archive.add(book):
+            book.leaving = True
+            self._alarms.set((key, "journal"), self._clock().boot + RETRY_SECS)
+            return
         self._alarms.set(key, None)
         self._alarms.set((key, "journal"), None)
         del self.books[key]
@@ -294,11 +299,3 @@ class Runner:
             if isinstance(record, PhaseRecord):
                 fields = {"task": str(book.key), "phase": record.phase.name, "message": book.state.message}
                 _LOG.info("phase", extra={"fields": fields})
-
-
-_KEYED = frozenset({"launch", "hands", "end", "latched", "forget"})
-_EVENTS: dict[str, Callable[..., Event]] = {
-    "hands": lambda content: inbound.hands(content.state, hello=False),
-    "end": lambda content: inbound.request(content.request),
-    "latched": lambda content: inbound.latched(content.latch),
-}

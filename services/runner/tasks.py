@@ -27,9 +27,10 @@ from services.runner.events import (
     Terminate,
     Tick,
 )
-from services.runner.processes import Change, HandsRun, ProcessState, Run, changes
-from services.runner.records import Cause, EndRecord, Moment, Phase, PhaseRecord, Record, RunRecord
-from services.runner.state import State, View, apply
+from services.runner.intake import Recorder, unconfirmed
+from services.runner.processes import Change, ProcessState
+from services.runner.records import Cause, EndRecord, Moment, Phase, PhaseRecord, RunRecord
+from services.runner.state import State, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -77,26 +78,19 @@ def next_wakeup(state: State) -> float | None:
     return min((time for time in times if time is not None), default=None)
 
 
-def _unconfirmed(state: State) -> list[Run]:
-    """Runs that are recorded as forked and of which the hands have not heard on this connection."""
-    return [run for key, run in state.open.items() if key not in state.view.listed]
-
-
 def _waits_for_answer(state: State) -> bool:
     """A Terminate was told, nothing is alive, and some starts may never have reached the hands."""
     view = state.view
-    return view.connected and view.told is not None and view.alive == 0 and not state.over and bool(_unconfirmed(state))
+    return view.connected and view.told is not None and view.alive == 0 and not state.over and bool(unconfirmed(state))
 
 
-class _Step:
+class _Step(Recorder):
     """One call of `decide`."""
 
     def __init__(self, state: State, now: Moment) -> None:
-        self.state = state
-        self.now = now
-        self.decision = Decision()
+        super().__init__(state, now)
         self._takers: dict[type[Event], Callable[..., None]] = {
-            HandsSeen: self._take_hands,
+            HandsSeen: self.take_hands,
             Request: self._take_request,
             Tick: lambda _: None,
             Resumed: self._take_resumed,
@@ -109,10 +103,6 @@ class _Step:
             Phase.FINALIZING: self._finalizing,
         }
 
-    def emit(self, record: Record) -> None:
-        apply(self.state, record)
-        self.decision.records.append(record)
-
     def take(self, event: Event) -> None:
         self._takers[type(event)](event)
 
@@ -122,72 +112,6 @@ class _Step:
             pass
 
     # What is said
-
-    def _take_hands(self, event: HandsSeen) -> None:
-        state, view = self.state, self.state.view
-        if event.hello:
-            view = state.view = View(connected=True, may_start=view.may_start)
-        view.answered = not event.hello
-        view.alive = event.alive
-        if state.over:
-            return
-        for seen in sorted(event.runs, key=lambda run: run.run) if event.hello else event.runs:
-            self._take_run(seen)
-        if event.hello:
-            for run in _unconfirmed(state):
-                if run.state is ProcessState.RUNNING:
-                    self._record(run, Change(ProcessState.LOST, None, "the executor has no record of this run"))
-
-    def _take_run(self, seen: HandsRun) -> None:
-        runs = self.state.runs.get(seen.process)
-        if runs is None:
-            return
-        run = runs.get(seen.run)
-        if run is None:
-            newest = self.state.newest.get(seen.process)
-            if newest is not None:
-                if seen.run <= newest.run:
-                    return
-                self._supersede(newest)
-        for change in changes(None if run is None else run.state, seen):
-            self._record(seen, change, seen)
-        key = (seen.process, seen.run)
-        if key in self.state.open:
-            self.state.view.listed.add(key)
-
-    def _supersede(self, run: Run) -> None:
-        """The hands know a newer run than our newest: ours is over, and nobody knows how."""
-        if run.state is ProcessState.WAITING:
-            self._record(run, Change(ProcessState.FORKED))
-        if run.state in (ProcessState.FORKED, ProcessState.RUNNING):
-            self._record(run, Change(ProcessState.LOST, None, "a newer run was found"))
-
-    def _record(self, run: Run | HandsRun, change: Change, seen: HandsRun | None = None) -> None:
-        wall = self.now.wall
-        pid = ticks = 0
-        if seen is not None:
-            if change.state is ProcessState.RUNNING:
-                pid, ticks = seen.pid, seen.start_ticks
-            # An end that is told late was no later for that.
-            known = seen.exited_at if change.state >= ProcessState.SUCCESS else seen.exited_at and seen.forked_at
-            wall = known or wall
-        exit_ = change.exit
-        self.emit(
-            RunRecord(
-                at=Moment(self.now.boot, wall),
-                process=run.process,
-                run=run.run,
-                state=change.state,
-                pid=pid,
-                ticks=ticks,
-                code=exit_.code if exit_ else None,
-                signal=exit_.signal if exit_ else None,
-                core=bool(exit_ and exit_.core_dumped),
-                error=change.error,
-            )
-        )
-        if change.state >= ProcessState.SUCCESS:
-            self.state.view.listed.discard((run.process, run.run))
 
     def _take_request(self, request: Request) -> None:
         state = self.state
@@ -209,18 +133,14 @@ class _Step:
         self.state.view.may_start = event.may_start
 
     def _take_gone(self, event: Gone) -> None:
-        self._close(ProcessState.LOST, event.message)
+        self.close(ProcessState.LOST, event.message)
         if not self.state.over:
             self.emit(PhaseRecord(self.now, Phase.LOST, messages.one_line(event.message)))
 
     def _take_overruled(self, event: Overruled) -> None:
         if not self.state.over:
-            self._close(ProcessState.LOST, "the task was ended without the runner")
+            self.close(ProcessState.LOST, "the task was ended without the runner")
             self.emit(PhaseRecord(self.now, event.phase, messages.one_line(event.message)))
-
-    def _close(self, ended: ProcessState, error: str) -> None:
-        for run in list(self.state.open.values()):
-            self._record(run, Change(ended, None, error))
 
     # What follows: each returns whether the phase has changed
 
@@ -308,7 +228,7 @@ class _Step:
         while (process := plan.next_ready(self.now.boot)) is not None:
             run = state.newest[process]
             self.emit(RunRecord(self.now, process, run.run, ProcessState.FORKED))
-        for run in _unconfirmed(state):
+        for run in unconfirmed(state):
             state.view.listed.add((run.process, run.run))
             self.decision.actions.append(StartRun(run.process, run.run))
 
@@ -325,5 +245,5 @@ class _Step:
         if not _waits_for_answer(self.state):
             return
         if view.answered or self.now.boot >= (view.told or 0.0) + ANSWER_WAIT:
-            for run in _unconfirmed(self.state):
-                self._record(run, Change(ProcessState.KILLED, None, "never started: the task was being ended"))
+            for run in unconfirmed(self.state):
+                self.record(run, Change(ProcessState.KILLED, None, "never started: the task was being ended"))
