@@ -16,9 +16,13 @@ class GenerateProtos(BuildHookInterface):  # type: ignore[misc, type-arg, unused
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Writes `build/generated`; raises SystemExit with protoc's status when a proto is wrong."""
-        del version, build_data
-        if self.target_name != "sdist":
-            sys.path.insert(0, str(Path(self.root) / "tools"))
-            import generate_protos  # type: ignore[import-not-found, unused-ignore]
+        if self.target_name == "sdist":
+            return
+        sys.path.insert(0, str(Path(self.root) / "tools"))
+        import generate_protos  # type: ignore[import-not-found, unused-ignore]
 
-            generate_protos.generate(Path(self.root))
+        generate_protos.generate(Path(self.root))
+        if version == "standard":
+            # An editable install must not get copies: they would hide what is generated afterwards.
+            for package in ("mesos", "trivet"):
+                build_data["force_include"][f"build/generated/{package}"] = package

@@ -15,10 +15,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-_SIGNALS = [number for number in range(1, signal.NSIG) if number not in (signal.SIGKILL, signal.SIGSTOP)]
+# exec resets what is handled, not what is ignored: the coordinator ignores a few, and may have been started with others.
+# Looked up once, as 60 calls in each child would be a fifth of the whole start.
+_CHANGED_HERE = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
+                 signal.SIGTERM, signal.SIGCHLD}  # fmt: skip
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 _OPEN_LOG = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _OPEN_DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _inherited() -> set[signal.Signals]:
+    """Signals that whoever started this process ignores."""
+    ignored = set()
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            ignored.add(number)
+    return ignored - {signal.SIGKILL, signal.SIGSTOP}
+
+
+_RESET = sorted(_CHANGED_HERE | _inherited())
 
 
 class Command:
@@ -92,12 +107,8 @@ def _become(command: Command, output: int, parent: int, progress: _Progress) -> 
     os.setsid()
     # All signals are blocked since before the fork: none may reach the coordinator's handlers in here.
     signal.set_wakeup_fd(-1)
-    for number in _SIGNALS:
-        try:
-            signal.signal(number, signal.SIG_DFL)
-        except OSError:
-            # libc keeps some real-time signals for itself.
-            continue
+    for number in _RESET:
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
 
@@ -105,13 +116,17 @@ def _become(command: Command, output: int, parent: int, progress: _Progress) -> 
     account = _account(command.user)
     progress.step = b"sandbox " + command.sandbox
     sandbox = os.open(command.sandbox, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    made = None
     for label, path, directory in (
         (b"cwd ", command.cwd, command.cwd),
         (b"stdout ", command.stdout, os.path.dirname(command.stdout)),
         (b"stderr ", command.stderr, os.path.dirname(command.stderr)),
     ):
+        if directory == made:
+            continue
         progress.step = label + path
         _make_directories(sandbox, _inside(command.sandbox, directory), account)
+        made = directory
     if account is not None:
         progress.step = f"user {command.user!r}".encode("utf-8", "replace")
         os.setgroups(os.getgrouplist(account.pw_name, account.pw_gid))
@@ -214,15 +229,24 @@ def _open_log(path: bytes) -> int:
     return fd
 
 
+_OWN_NAME: list[bytes] = []
+
+
+def own_name() -> bytes:
+    """Name of the coordinator's user; its number when it has none. Called before the fork, so that it is known after."""
+    if not _OWN_NAME:
+        try:
+            _OWN_NAME.append(os.fsencode(pwd.getpwuid(os.geteuid()).pw_name))
+        except KeyError:
+            _OWN_NAME.append(b"%d" % os.geteuid())
+    return _OWN_NAME[0]
+
+
 def _environment(command: Command) -> dict[bytes, bytes]:
     env = command.env
     if not command.user:
-        try:
-            name = pwd.getpwuid(os.geteuid()).pw_name
-        except KeyError:
-            name = str(os.geteuid())
-        env.setdefault(b"USER", name.encode())
-        env.setdefault(b"LOGNAME", name.encode())
+        env.setdefault(b"USER", own_name())
+        env.setdefault(b"LOGNAME", own_name())
     if command.profile:
         profile = os.path.join(command.sandbox, command.profile)
         if os.path.exists(profile):

@@ -93,9 +93,9 @@ class Coordinator:
     def run(self) -> int:
         """Work until everything is over. Returns the exit code."""
         while True:
-            before = linux.now()
-            expected = max(self._due(), before)
-            ready = self._poller.wait(expected - before)
+            # Counted from the last time that we looked at the clock, so that a freeze anywhere since then shows.
+            expected = max(self._due(), self._now)
+            ready = self._poller.wait(expected - linux.now())
             self._now = linux.now()
             self._link.woke(expected, self._now)
             for fd in ready:

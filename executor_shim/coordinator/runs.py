@@ -125,7 +125,7 @@ class Orphan:
 class Task:
     """All that is known of one task."""
 
-    __slots__ = ("errors", "floors", "foreign", "key", "runs", "signalled", "stuck")
+    __slots__ = ("asked", "errors", "floors", "foreign", "key", "killed", "runs", "stuck")
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -133,8 +133,10 @@ class Task:
         self.floors: dict[str, int] = {}
         """By process: runs below this number are settled, their records are gone."""
         self.stuck = False
-        self.signalled: set[tuple[int, int]] = set()
-        """(pid, ticks) of what has been signalled while the task is being ended."""
+        self.asked: set[tuple[int, int]] = set()
+        """(pid, ticks) of what has got SIGTERM: an order may come twice, but a second signal means "at once" to many."""
+        self.killed: set[tuple[int, int]] = set()
+        """(pid, ticks) of what has got SIGKILL."""
         self.errors: list[str] = []
         """Why processes could not be signalled, each once."""
         self.foreign: dict[int, int] = {}
@@ -152,6 +154,7 @@ class Task:
     def rest(self) -> None:
         """Nothing of the task is left: forget what was only of use while it was being ended."""
         self.stuck = False
-        self.signalled.clear()
+        self.asked.clear()
+        self.killed.clear()
         self.errors.clear()
         self.foreign.clear()

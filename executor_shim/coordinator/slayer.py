@@ -106,18 +106,12 @@ class Slayer:
         found = self._members(key, procs)
         fresh = False
         if action == KILL:
-            fresh = self._signal(key, found, signal.SIGKILL)
+            killed = task.killed if task is not None else set()
+            fresh = any((proc.pid, proc.ticks) not in killed for proc in found)
+            self._signal(key, found, signal.SIGKILL)
+            killed.update((proc.pid, proc.ticks) for proc in found)
         elif action == TERM:
-            if task is not None:
-                task.signalled.clear()
-            looks = _NEWCOMER_LOOKS
-            victims = found
-            while victims and looks:
-                self._signal(key, victims, signal.SIGTERM)
-                # A stopped process does not see SIGTERM before it goes on.
-                self._signal(key, victims, signal.SIGCONT)
-                looks -= 1
-                victims = [proc for proc in self._members(key, tree.snapshot()) if not self._signalled(key, proc)]
+            self._ask(key, found)
         outcome = self._kills.looked(key, len(found), self._family.alive(key), now, fresh=fresh)
         if outcome == STUCK:
             if task is not None:
@@ -141,21 +135,26 @@ class Slayer:
             foreign=task.foreign if task is not None else {},
         )
 
-    def _signal(self, key: str, procs: list[tree.Proc], number: int) -> bool:
-        """Signal all; True when some of them had not been signalled before."""
-        fresh = False
+    def _ask(self, key: str, found: list[tree.Proc]) -> None:
+        """SIGTERM to everything that has not had it, and to what is forked meanwhile."""
+        task = self.hands.tasks.get(key)
+        asked = task.asked if task is not None else set()
+        for _ in range(1 + _NEWCOMER_LOOKS):
+            victims = [proc for proc in found if (proc.pid, proc.ticks) not in asked]
+            if not victims:
+                return
+            self._signal(key, victims, signal.SIGTERM)
+            # A stopped process does not see SIGTERM before it goes on.
+            self._signal(key, victims, signal.SIGCONT)
+            asked.update((proc.pid, proc.ticks) for proc in victims)
+            found = self._members(key, tree.snapshot())
+
+    def _signal(self, key: str, procs: list[tree.Proc], number: int) -> None:
         task = self.hands.tasks.get(key)
         for proc in procs:
             error = tree.send(proc, number)
             if task is not None:
                 task.complain(error)
-                fresh = fresh or not self._signalled(key, proc)
-                task.signalled.add((proc.pid, proc.ticks))
-        return fresh
-
-    def _signalled(self, key: str, proc: tree.Proc) -> bool:
-        task = self.hands.tasks.get(key)
-        return task is not None and (proc.pid, proc.ticks) in task.signalled
 
     def _report(self, key: str) -> None:
         if key == STRAYS:

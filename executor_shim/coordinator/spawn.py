@@ -24,6 +24,7 @@ def spawn(command: child.Command, output: int = -1) -> tuple[int, int]:
         OSError: no pipe or no process could be had.
     """
     parent = os.getpid()
+    child.own_name()
     read_end, write_end = os.pipe()
     try:
         os.set_blocking(read_end, False)

@@ -52,7 +52,11 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s trivet-driver %(levelname)s %(message)s")
+    from executor_shim.coordinator import linux
     from executor_shim.driver.hub import Hub
+
+    # Tasks of the same user must not get at the memory files through /proc.
+    linux.forbid_inspection()
 
     book.ensure_secret()
 

@@ -103,6 +103,13 @@ class Hands:
         """Everything of the task is killed at `at`, whatever the driver does; an empty key means all tasks."""
         self.send({"op": "hard", "task": key, "at": at})
 
+    def settle(self, key: str, process: str, below: int) -> None:
+        """Drops the records of a process's ended runs below a number."""
+        task = self.task(key)
+        for number in [run for name, run in task.runs if name == process and run < below]:
+            del task.runs[process, number]
+        self.send({"op": "settle", "task": key, "process": process, "below": below})
+
     def forget(self, key: str) -> None:
         """Drops the records of a task that is over."""
         self.tasks.pop(key, None)

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
+# Ended runs of a process that the coordinator remembers for a runner that has lost its journal. A daemon may rerun for
+# weeks; beyond the run cap (Thermos: 100) they say nothing new.
+KEPT_RUNS = 100
+
+
 def boottime() -> float:
     """CLOCK_BOOTTIME, seconds: goes on through suspend and is the same for all processes of the host."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -216,6 +221,8 @@ class Hub:
             return
         env = dict(start.env)
         env.setdefault("PATH", self.environment.path)
+        if start.run >= KEPT_RUNS:
+            self.hands.settle(task.key, start.process, start.run - KEPT_RUNS)
         self.hands.send(
             {
                 "op": "start",

@@ -74,6 +74,9 @@ def run(
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> int:
     """`main` of a service process; returns its exit status."""
+    if f"services.{name}" not in " ".join(sys.orig_argv):
+        # Started by its console script: `ps` and whoever looks for it there shall find it under one name.
+        os.execv(sys.executable, [sys.executable, "-P", "-m", f"services.{name}", *argv])  # noqa: S606 - ourselves
     # The services never fork, and gRPC's fork handlers cost time and have crashed children.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     settings = parse(argv, name=name, description=description, add_options=add_options)

@@ -10,9 +10,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-if __name__ == "__main__":
-    # Before gRPC is imported: its fork handlers have no business in a process that only uses vfork.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# Before gRPC is imported: its fork handlers have no business in a process that only uses vfork.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -40,7 +39,6 @@ _LOG = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the agent; returns its exit status."""
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     settings = command_line.parse(sys.argv[1:] if argv is None else argv)
     logs.configure("agent", settings.log_level)
     try:

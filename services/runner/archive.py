@@ -75,7 +75,7 @@ class Archive:
             return runner_pb2.GetTaskResponse(task=self.get(key))
         return runner_pb2.GetTaskResponse.FromString(record.response)
 
-    def keys(self) -> list[TaskKey]:
+    def task_keys(self) -> list[TaskKey]:
         """All ended tasks, the one that ended last at the end."""
         return list(self._tasks)
 

@@ -56,7 +56,7 @@ class Queries:
         book = self._live(task_id)
         if book is not None:
             return views.response(book, attached=self._runner.attached(book.key))
-        for key in reversed(self._archive.keys()):
+        for key in reversed(self._archive.task_keys()):
             if key.task_id == task_id and (details := self._archive.details(key)) is not None:
                 return details
         raise _unknown(task_id)
@@ -69,7 +69,7 @@ class Queries:
         """
         keys = [key for key, book in self._runner.books.items() if not (active_only and book.state.over)]
         if not active_only:
-            keys += self._archive.keys()
+            keys += self._archive.task_keys()
         keys.sort(key=_token)
         if token:
             if not _TOKEN.fullmatch(token):
@@ -87,7 +87,7 @@ class Queries:
                 whole = views.task(book, attached=self._runner.attached(key))
                 yield runner_pb2.WatchTasksResponse(task=whole)
         if task_id and self._live(task_id) is None:
-            for key in reversed(self._archive.keys()):
+            for key in reversed(self._archive.task_keys()):
                 if key.task_id == task_id:
                     yield runner_pb2.WatchTasksResponse(task=self._archive.get(key))
                     break

@@ -209,8 +209,7 @@ class Runner:
         news = book.news(always=tell)
         if news is not None and link is not None:
             link.session.send(runner_pb2.AttachResponse(task_state=news))
-        if decision.records:
-            self._log_phases(book, decision.records)
+        self._log_phases(book, decision.records)
         self._arm(book)
 
     def _arm(self, book: Book) -> None:
@@ -295,7 +294,6 @@ class Runner:
         self._watchers.publish(runner_pb2.WatchTasksResponse(task=whole))
 
     def _log_phases(self, book: Book, records: Sequence[Record]) -> None:
-        for record in records:
-            if isinstance(record, PhaseRecord):
-                fields = {"task": str(book.key), "phase": record.phase.name, "message": book.state.message}
-                _LOG.info("phase", extra={"fields": fields})
+        for phase in (record.phase.name for record in records if isinstance(record, PhaseRecord)):
+            fields = {"task": str(book.key), "phase": phase, "message": book.state.message}
+            _LOG.info("phase", extra={"fields": fields})

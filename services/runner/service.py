@@ -118,7 +118,7 @@ def replay(store: Store, archive: Archive, runner: Runner, boot: str) -> None:
             continue
         runner.adopt(book, boot)
     archive.load(summaries)
-    fields = {"tasks": len(runner.books), "ended": len(archive.keys())}
+    fields = {"tasks": len(runner.books), "ended": len(archive.task_keys())}
     _LOG.info("replayed", extra={"fields": fields})
 
 

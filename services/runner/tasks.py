@@ -211,7 +211,7 @@ class _Step(Recorder):
 
     def _over(self) -> bool:
         view = self.state.view
-        if view.connected and view.alive > 0 and view.told is None:
+        if view.connected and view.alive > 0:
             self._terminate(0.0)
         return False
 

@@ -52,7 +52,11 @@ class AgentUnderTest:
         self.channel.close()
         if self.process is not None:
             self.end(signal.SIGINT)
-        assert not self.processes(), "processes of executors are left"
+        left = self.processes()
+        for row in left:
+            # A failed test must not leave them to the others.
+            os.kill(row.pid, signal.SIGKILL)
+        assert not left, "processes of executors are left"
 
     def pretend_agent_id(self, agent_id: str) -> None:
         """Before the first start: the agent takes this id for its own."""

@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
@@ -23,6 +24,7 @@ from trivet.runner.v1 import runner_pb2, runner_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
+    from pathlib import Path
 
 # Generous: a loaded machine must not fail a test; nothing waits this long when all is well.
 PATIENCE = 20.0
@@ -81,6 +83,14 @@ class RunnerUnderTest:
         )
         self._reader = asyncio.create_task(self._read(self.process, ready))
         await asyncio.wait_for(ready.wait(), PATIENCE)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        # Whatever became of the test, no process stays.
+        await self.end(signal.SIGKILL)
 
     async def _read(self, process: asyncio.subprocess.Process, ready: asyncio.Event) -> None:
         assert process.stderr is not None
@@ -298,3 +308,17 @@ class DriverDouble:
 async def watching(stub: Any, task_id: str = "") -> AsyncIterator[runner_pb2.WatchTasksResponse]:
     async for event in stub.WatchTasks(runner_pb2.WatchTasksRequest(task_id=task_id)):
         yield event
+
+
+@asynccontextmanager
+async def attached(
+    directory: Path, *options: str, uid: int = 1000
+) -> AsyncIterator[tuple[RunnerUnderTest, DriverDouble]]:
+    async with RunnerUnderTest(str(directory), *options) as runner:
+        driver = DriverDouble(runner, uid=uid)
+        try:
+            await driver.attach()
+            yield runner, driver
+        finally:
+            await driver.detach()
+        assert await runner.end() == 0

@@ -30,6 +30,27 @@ def test_terminate_reaches_the_whole_tree(tmp_path: Path) -> None:
         assert sorted((r.sandbox / "terms").read_text().split()) == ["inner", "outer", "session"]
 
 
+def test_an_order_that_comes_twice_signals_once(tmp_path: Path) -> None:
+    script = (
+        "trap 'echo t >>../terms' TERM; echo up >../up; while :; do read -t 0.01 <> <(:); test -e ../go && exit; done"
+    )
+    with rig(tmp_path) as r:
+        driver = r.driver()
+        driver.send("start", **r.command(script))
+        r.wait_for_file("up")
+        for _ in range(3):
+            driver.send("terminate", task="t", kill_at=now() + FAR)
+        r.wait_for_file("terms")
+        # What is started afterwards, such as a final process, is asked as well.
+        driver.send("start", **r.command("trap 'echo f >>../terms; exit' TERM; echo up >../up2; sleep 9 & wait", run=1))
+        r.wait_for_file("up2")
+        driver.send("terminate", task="t", kill_at=now() + FAR)
+        wait_until(lambda: (r.sandbox / "terms").read_text().split() == ["t", "f"])
+        (r.sandbox / "go").touch()
+        driver.empty()
+        assert (r.sandbox / "terms").read_text().split() == ["t", "f"]
+
+
 def test_terminate_wakes_stopped_processes(tmp_path: Path) -> None:
     with rig(tmp_path) as r:
         driver = r.driver()

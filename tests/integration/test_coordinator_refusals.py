@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.integration.coordinator_rig import now, rig
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change users")
 
@@ -176,29 +177,3 @@ def test_sigchld_that_was_ignored_before_the_start_costs_no_status(tmp_path: Pat
         driver = r.driver()
         driver.send("start", **r.command("exit 3"))
         assert driver.run_event("exited")["run"]["code"] == 3
-
-
-def test_status_that_somebody_else_took_is_called_lost_and_never_success(tmp_path: Path) -> None:
-    script = """
-import json, os, sys
-from executor_shim.coordinator.family import Family
-from executor_shim.coordinator.hands import Hands
-from executor_shim.coordinator.poller import Poller
-told = []
-hands = Hands(Family(), Poller(), told.append, lambda t: False, lambda t: False, print, print)
-hands.start({
-    "task": "t", "process": "p", "run": 0, "argv": [b"/bin/true"], "env": {}, "cwd": b"", "user": "",
-    "stdout": b"", "stderr": b"", "profile": b"", "sandbox": sys.argv[1].encode(),
-})
-os.waitpid(told[0]["run"]["pid"], 0)
-# One that is not lost, so that there are children left to look at.
-pid = os.spawnv(os.P_NOWAIT, "/bin/sleep", ["sleep", "1001"])
-hands.reap()
-os.kill(pid, 9)
-run = told[-1]["run"]
-print(json.dumps([run["state"], run["code"], run["signal"], run["error"]]))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True, cwd=Path.cwd()
-    )
-    assert json.loads(done.stdout) == ["exited", None, None, "exit status lost"]

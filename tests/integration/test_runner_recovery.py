@@ -45,14 +45,14 @@ def with_runner(
     runner = RunnerUnderTest(str(directory), *options)
 
     async def body() -> None:
-        await runner.start()
-        driver = DriverDouble(runner)
-        try:
-            await driver.attach()
-            await scenario(runner, driver)
-        finally:
-            await driver.detach()
-            await runner.end()
+        async with runner:
+            driver = DriverDouble(runner)
+            try:
+                await driver.attach()
+                await scenario(runner, driver)
+            finally:
+                await driver.detach()
+            assert await runner.end() == 0
 
     asyncio.run(body())
     return runner
@@ -89,21 +89,21 @@ def test_a_runner_killed_after_any_record_goes_on_as_if_nothing_had_happened(tmp
         part.close()
         if torn:
             append(part.path, b"\x40\x00\x00\x00torn")
-        await cut.start()
-        driver = DriverDouble(cut)
-        driver.launch_unheard(CHAIN)
-        # What the journal knows to have run has ended since.
-        ran = [payload for payload in payloads[:length] if b'"state":3' in payload]
-        for name, run, code in [("a", 0, 1), ("a", 1, 0), ("b", 0, 0), ("f", 0, 0)][: len(ran)]:
-            driver.set_exit(name, run, code=code)
-        known = set(driver.tasks["t1"].runs)
-        await driver.attach()
-        await play(driver)
-        state = await driver.phase(link_pb2.TASK_PHASE_SUCCESS)
-        assert not (set(driver.starts()) & known), "a run that had ended was started again"
-        assert not state.rebuilt
-        await driver.detach()
-        await cut.end()
+        async with cut:
+            driver = DriverDouble(cut)
+            driver.launch_unheard(CHAIN)
+            # What the journal knows to have run has ended since.
+            ran = [payload for payload in payloads[:length] if b'"state":3' in payload]
+            for name, run, code in [("a", 0, 1), ("a", 1, 0), ("b", 0, 0), ("f", 0, 0)][: len(ran)]:
+                driver.set_exit(name, run, code=code)
+            known = set(driver.tasks["t1"].runs)
+            await driver.attach()
+            await play(driver)
+            state = await driver.phase(link_pb2.TASK_PHASE_SUCCESS)
+            assert not (set(driver.starts()) & known), "a run that had ended was started again"
+            assert not state.rebuilt
+            await driver.detach()
+            await cut.end()
         assert cut.errors() == []
         shutil.rmtree(directory)
 

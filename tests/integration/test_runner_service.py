@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 
-from tests.integration.runner_double import DriverDouble, RunnerUnderTest, boottime, process, watching
+from tests.integration.runner_double import DriverDouble, RunnerUnderTest, attached, boottime, process, watching
 from trivet.link.v1 import link_pb2
 from trivet.runner.v1 import runner_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 CHAIN = {"processes": [process("a"), process("b")], "constraints": [{"order": ["a", "b"]}]}
 FINAL = {"processes": [process("a"), process("f", final=True)], "finalization_wait": 30}
-
-
-@asynccontextmanager
-async def attached(
-    directory: Path, *options: str, uid: int = 1000
-) -> AsyncIterator[tuple[RunnerUnderTest, DriverDouble]]:
-    runner = RunnerUnderTest(str(directory), *options)
-    await runner.start()
-    driver = DriverDouble(runner, uid=uid)
-    try:
-        await driver.attach()
-        yield runner, driver
-    finally:
-        await driver.detach()
-        assert await runner.end() == 0
 
 
 def test_a_chain_is_started_one_by_one_and_ends_in_success(tmp_path: Path) -> None:
@@ -218,50 +200,48 @@ def test_leftovers_are_ended_before_the_task_is_over(tmp_path: Path) -> None:
 
 def test_a_restart_within_the_lease_disturbs_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
-        runner = RunnerUnderTest(str(tmp_path))
-        await runner.start()
-        driver = DriverDouble(runner)
-        await driver.attach()
-        await driver.launch(CHAIN)
-        await driver.runs("a")
-        await driver.wait(lambda: "t1" in driver.states and driver.states["t1"].started)
-        version = driver.states["t1"].version
-        await runner.end(signal.SIGKILL)
-        # `a` ends while nobody listens.
-        driver.set_exit("a", code=0)
-        await driver.detach()
-        await runner.start()
-        await driver.attach()
-        await driver.runs("b")
-        await driver.exits("b", code=0)
-        state = await driver.phase(link_pb2.TASK_PHASE_SUCCESS)
-        assert driver.starts() == [("a", 0), ("b", 0)]
-        assert not state.rebuilt
-        assert state.version > version
-        assert await runner.end() == 0
-        await driver.detach()
+        async with RunnerUnderTest(str(tmp_path)) as runner:
+            driver = DriverDouble(runner)
+            await driver.attach()
+            await driver.launch(CHAIN)
+            await driver.runs("a")
+            await driver.wait(lambda: "t1" in driver.states and driver.states["t1"].started)
+            version = driver.states["t1"].version
+            await runner.end(signal.SIGKILL)
+            # `a` ends while nobody listens.
+            driver.set_exit("a", code=0)
+            await driver.detach()
+            await runner.start()
+            await driver.attach()
+            await driver.runs("b")
+            await driver.exits("b", code=0)
+            state = await driver.phase(link_pb2.TASK_PHASE_SUCCESS)
+            assert driver.starts() == [("a", 0), ("b", 0)]
+            assert not state.rebuilt
+            assert state.version > version
+            assert await runner.end() == 0
+            await driver.detach()
 
     asyncio.run(scenario())
 
 
 def test_a_start_that_never_arrived_is_sent_again_with_the_same_run(tmp_path: Path) -> None:
     async def scenario() -> None:
-        runner = RunnerUnderTest(str(tmp_path))
-        await runner.start()
-        driver = DriverDouble(runner)
-        await driver.attach()
-        await driver.launch({"processes": [process("a")]})
-        await driver.started("a")
-        await runner.end(signal.SIGKILL)
-        await driver.detach()
-        await runner.start()
-        await driver.attach()
-        await driver.wait(lambda: driver.starts() == [("a", 0), ("a", 0)])
-        await driver.runs("a")
-        await driver.exits("a", code=0)
-        await driver.phase(link_pb2.TASK_PHASE_SUCCESS)
-        await runner.end()
-        await driver.detach()
+        async with RunnerUnderTest(str(tmp_path)) as runner:
+            driver = DriverDouble(runner)
+            await driver.attach()
+            await driver.launch({"processes": [process("a")]})
+            await driver.started("a")
+            await runner.end(signal.SIGKILL)
+            await driver.detach()
+            await runner.start()
+            await driver.attach()
+            await driver.wait(lambda: driver.starts() == [("a", 0), ("a", 0)])
+            await driver.runs("a")
+            await driver.exits("a", code=0)
+            await driver.phase(link_pb2.TASK_PHASE_SUCCESS)
+            await runner.end()
+            await driver.detach()
 
     asyncio.run(scenario())
 
@@ -351,122 +331,5 @@ def test_an_executor_that_stays_away_longer_than_the_lease_is_lost_and_its_proce
             await driver.wait(lambda: driver.terminates() == [0.0])
             await driver.phase(link_pb2.TASK_PHASE_LOST)
             assert driver.starts() == [("a", 0)]
-
-    asyncio.run(scenario())
-
-
-def test_a_forgotten_task_is_still_shown_and_survives_a_restart(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with attached(tmp_path) as (runner, driver):
-            await driver.launch({"processes": [process("a")]})
-            await driver.runs("a")
-            await driver.exits("a", code=0)
-            await driver.phase(link_pb2.TASK_PHASE_SUCCESS)
-            await driver.send(forget=link_pb2.Forget(key=driver.key()))
-            driver.tasks.clear()
-            # Served in order: when the second task is known, the first is forgotten.
-            await driver.launch({"processes": [process("b")]}, "t2")
-            await driver.started("b", task_id="t2")
-            await driver.detach()
-            await runner.end(signal.SIGKILL)
-            await runner.start()
-            channel, stub = runner.admin()
-            details = await stub.GetTask(runner_pb2.GetTaskRequest(task_id="t1"))
-            assert details.task.state.phase == link_pb2.TASK_PHASE_SUCCESS
-            assert [(r.process, r.state) for r in details.runs] == [("a", runner_pb2.PROCESS_STATE_SUCCESS)]
-            listed = (await stub.ListTasks(runner_pb2.ListTasksRequest())).tasks
-            assert sorted(task.state.key.task_id for task in listed) == ["t1", "t2"]
-            active = (await stub.ListTasks(runner_pb2.ListTasksRequest(active_only=True))).tasks
-            assert [task.state.key.task_id for task in active] == ["t2"]
-            await channel.close()
-
-    asyncio.run(scenario())
-
-
-def test_an_operator_kills_a_task_and_may_ask_twice(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with attached(tmp_path) as (runner, driver):
-            await driver.launch({"processes": [process("a")]})
-            await driver.runs("a")
-            channel, stub = runner.admin()
-            request = runner_pb2.KillTaskRequest(task_id="t1", grace_secs=5)
-            first = await stub.KillTask(request)
-            assert first.state.end_cause == link_pb2.END_CAUSE_OPERATOR
-            assert await stub.KillTask(request) == first
-            await driver.wait(lambda: len(driver.terminates()) == 1)
-            await driver.exits("a", signal=15)
-            state = await driver.phase(link_pb2.TASK_PHASE_KILLED)
-            assert state.message == "Killed by an operator"
-            assert (await stub.KillTask(request)).state.phase == link_pb2.TASK_PHASE_KILLED
-            for bad, code in (
-                (runner_pb2.KillTaskRequest(task_id="t"), grpc.StatusCode.NOT_FOUND),
-                (runner_pb2.KillTaskRequest(task_id="t1", grace_secs=-1), grpc.StatusCode.INVALID_ARGUMENT),
-            ):
-                with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await stub.KillTask(bad)
-                assert caught.value.code() == code
-            await channel.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_watch_tells_what_is_and_then_every_transition_once(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with attached(tmp_path) as (runner, driver):
-            await driver.launch(CHAIN)
-            await driver.started("a")
-            channel, stub = runner.admin()
-            seen: list[tuple[str, int]] = []
-            events = watching(stub, "t1")
-            async with asyncio.timeout(20):
-                async for event in events:
-                    if event.HasField("task"):
-                        shown = {run.process: run.state for run in event.task.processes}
-                        if shown == {"a": runner_pb2.PROCESS_STATE_FORKED}:
-                            assert event.task.attached
-                    if event.HasField("snapshot"):
-                        # The hands tell the exit without ever having told that the process ran.
-                        await driver.exits("a", code=0)
-                        await driver.runs("b")
-                        await driver.exits("b", signal=9)
-                        await driver.end()
-                    if event.HasField("process"):
-                        seen.append((event.process.run.process, event.process.run.state))
-                    if event.task.state.phase == link_pb2.TASK_PHASE_KILLED:
-                        break
-            await channel.close()
-            assert seen == [
-                ("a", runner_pb2.PROCESS_STATE_RUNNING),
-                ("a", runner_pb2.PROCESS_STATE_SUCCESS),
-                ("b", runner_pb2.PROCESS_STATE_WAITING),
-                ("b", runner_pb2.PROCESS_STATE_FORKED),
-                ("b", runner_pb2.PROCESS_STATE_RUNNING),
-                ("b", runner_pb2.PROCESS_STATE_KILLED),
-                ("b", runner_pb2.PROCESS_STATE_WAITING),
-            ]
-
-    asyncio.run(scenario())
-
-
-def test_tasks_are_listed_in_pages_without_gaps(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with attached(tmp_path) as (runner, driver):
-            ids = [f"t{number}" for number in range(7)]
-            for task_id in ids:
-                await driver.launch({"processes": [process("a")]}, task_id)
-                await driver.started("a", task_id=task_id)
-            channel, stub = runner.admin()
-            listed, token = [], ""
-            while True:
-                page = await stub.ListTasks(runner_pb2.ListTasksRequest(page_size=3, page_token=token))
-                listed += [task.state.key.task_id for task in page.tasks]
-                token = page.next_page_token
-                if not token:
-                    break
-            assert sorted(listed) == ids
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stub.ListTasks(runner_pb2.ListTasksRequest(page_token="nonsense"))
-            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-            await channel.close()
 
     asyncio.run(scenario())

@@ -2,57 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any
-
 import pytest
 
-from services.runner import budgets
 from services.runner.budgets import Request
 from services.runner.events import Gone, HandsSeen, Overruled, Resumed, StartRun, Terminate, Tick
 from services.runner.processes import Exit, HandsRun, HandsState, ProcessState
 from services.runner.records import Cause, Phase
-from services.runner.spec import ProcessSpec, TaskSpec
 from services.runner.tasks import decide, next_wakeup
-from tests.unit.runner.world import BOOT, World
-
-
-def spec(*processes: ProcessSpec, order: str = "", **options: Any) -> TaskSpec:
-    names = order.split()
-    return TaskSpec(
-        processes=processes,
-        successors={first: (second,) for first, second in pairwise(names)},
-        **options,
-    )
-
-
-def proc(name: str, **options: Any) -> ProcessSpec:
-    return ProcessSpec(name, **{"min_duration": 0.0, **options})
-
-
-A = proc("a")
-F = proc("f", final=True)
-DONE = Exit(code=0)
-
-
-def launched(task: TaskSpec) -> World:
-    world = World(task)
-    world.launch()
-    return world
-
-
-def running(task: TaskSpec) -> World:
-    world = launched(task)
-    world.settle()
-    return world
-
-
-def phase_of(world: World) -> Phase | None:
-    return world.state.phase
-
-
-def states(world: World) -> dict[tuple[str, int], ProcessState]:
-    return {(name, number): run.state for name, runs in world.state.runs.items() for number, run in runs.items()}
+from tests.unit.runner.world import BOOT, DONE, A, F, World, launched, phase_of, proc, running, spec, states
 
 
 def test_the_last_exit_ends_the_task_in_the_same_step() -> None:
@@ -194,64 +151,6 @@ def test_a_kill_of_zero_seconds_kills_finalizers_at_once() -> None:
     assert phase_of(world) is Phase.SUCCESS
 
 
-def test_finalizers_run_after_success_failure_and_kill_and_never_change_the_verdict() -> None:
-    for exit_, request, phase in (
-        (DONE, None, Phase.SUCCESS),
-        (Exit(code=1), None, Phase.FAILED),
-        (Exit(signal=15), Request(Cause.KILL), Phase.KILLED),
-    ):
-        world = running(spec(A, F))
-        if request:
-            world.end(request)
-        world.exit(("a", 0), exit_)
-        world.settle()
-        assert world.living() == [("f", 0)]
-        world.exit(("f", 0), Exit(code=1))
-        world.settle()
-        assert world.state.phase is phase
-
-
-@pytest.mark.parametrize("wait", [0.0, 3.0])
-def test_finalizers_have_what_is_left_of_the_budget(wait: float) -> None:
-    world = running(spec(A, proc("e", ephemeral=True), F, finalization_wait=wait))
-    world.exit(("a", 0), DONE)
-    world.settle()
-    if wait:
-        world.pass_time(1.0)
-        world.exit(("e", 0), Exit(signal=15))
-        world.settle()
-        assert phase_of(world) is Phase.FINALIZING
-        assert next_wakeup(world.state) == BOOT + wait
-        world.pass_time(wait - 1.0)
-    world.settle()
-    assert phase_of(world) is Phase.SUCCESS
-    assert (("f", 0) in world.runs) == bool(wait)
-
-
-def test_a_daemon_finalizer_runs_again_until_the_time_is_up() -> None:
-    world = running(spec(A, proc("f", final=True, daemon=True, min_duration=1.0), finalization_wait=5.0))
-    world.exit(("a", 0), DONE)
-    for _ in range(4):
-        world.settle(DONE)
-        world.pass_time(1.0)
-    assert phase_of(world) is Phase.FINALIZING
-    world.run_out(None)
-    assert phase_of(world) is Phase.SUCCESS
-    assert len(world.started) > 3
-
-
-def test_what_finalizers_leave_behind_is_ended_too() -> None:
-    world = running(spec(A, F))
-    world.exit(("a", 0), DONE)
-    world.settle()
-    world.exit(("f", 0), DONE, leftovers=1)
-    world.settle()
-    assert phase_of(world) is Phase.FINALIZING
-    assert world.terminates == [BOOT + 30.0]
-    world.run_out(None)
-    assert phase_of(world) is Phase.SUCCESS
-
-
 def test_the_failed_process_limit_fails_the_task_and_ends_the_others() -> None:
     world = running(spec(A, proc("b"), proc("c"), max_failures=2))
     world.exit(("a", 0), Exit(code=1))
@@ -368,43 +267,14 @@ def test_a_newer_run_than_ours_is_taken_over_and_ours_is_lost() -> None:
     assert states(world) == {("a", 0): ProcessState.LOST, ("a", 7): ProcessState.RUNNING}
 
 
-@pytest.mark.parametrize(
-    ("options", "graces"),
-    [
-        ({}, (30, 30)),
-        ({"final": True}, (30, 60)),
-        ({"final": True, "finalization_wait": 10.0}, (10, 20)),
-        ({"final": True, "finalization_wait": 40.0}, (40, 60)),
-        ({"final": True, "finalization_wait": 100.0}, (100, 100)),
-        ({"final": True, "kill_grace": 7.0}, (7, 7)),
-        ({"finalization_wait": 0.0}, (0, 0)),
-    ],
-)
-def test_the_default_budget_of_a_kill(options: dict[str, Any], graces: tuple[float, float]) -> None:
-    final = options.pop("final", False)
-    task = spec(A, F, **options) if final else spec(A, **options)
-    assert budgets.kill_graces(task) == graces
-
-
-@pytest.mark.parametrize(
-    ("request_", "budget"),
-    [
-        (Request(Cause.KILL), (130, 160)),
-        (Request(Cause.KILL, grace=5.0), (105, 105)),
-        (Request(Cause.KILL, grace=0.0), (100, 100)),
-        (Request(Cause.KILL, grace=-3.0), (100, 100)),
-        (Request(Cause.KILL, grace=float("nan")), (130, 160)),
-        (Request(Cause.KILL, deadline=110.0), (110, 110)),
-        (Request(Cause.KILL, deadline=140.0), (130, 140)),
-        (Request(Cause.SHUTDOWN, deadline=1.0), (1, 1)),
-        (Request(Cause.COMPLETION_TIME), (100, 100)),
-    ],
-)
-def test_the_budget_of_a_request(request_: Request, budget: tuple[float, float]) -> None:
-    assert budgets.requested(spec(A, F), request_, 100.0) == budget
-
-
 def test_a_decision_reads_no_clock() -> None:
     worlds = [running(spec(A, F)) for _ in range(2)]
     first, second = (decide(w.state, [Request(Cause.KILL)], w.moment()) for w in worlds)
     assert first == second
+
+
+def test_a_message_is_one_line_of_bounded_length() -> None:
+    world = running(spec(A))
+    world.end(Request(Cause.UNHEALTHY, message="check\nfailed:\t\x1b[31m " + "x" * 5000))
+    assert world.state.message.startswith("check failed: [31m xxx")
+    assert len(world.state.message) == 1000

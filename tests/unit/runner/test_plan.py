@@ -140,6 +140,26 @@ def test_a_run_that_came_before_its_turn_does_not_let_the_process_run_again_befo
     assert ready(p) == ["b"]
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_process_that_finishes_twice_unblocks_its_successors_once(restored: bool) -> None:
+    processes = [proc("a"), proc("b"), proc("c")]
+    successors = {"a": ("c",), "b": ("c",)}
+    p = Plan(processes, successors)
+    assert ready(p) == ["a", "b"]
+    p.ended("a", Outcome.SUCCESS, 0.0)
+    if restored:
+        counts = p.counts()
+        p = Plan(processes, successors)
+        p.restore(counts)
+    # The hands know a run of `a` that the books do not.
+    p.waiting("a")
+    p.forked("a")
+    p.ended("a", Outcome.SUCCESS, 0.0)
+    assert p.slot("c") is Slot.BLOCKED
+    p.ended("b", Outcome.SUCCESS, 0.0)
+    assert ready(p) == ["c"]
+
+
 def test_an_empty_plan_is_complete() -> None:
     assert plan().complete
     assert not plan().deadlocked

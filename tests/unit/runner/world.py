@@ -6,12 +6,14 @@ Simulated: there are no processes here. The machine is the real one.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from services.runner.budgets import Request
 from services.runner.events import Event, Gone, HandsSeen, StartRun, Terminate, Tick
-from services.runner.processes import Exit, HandsRun, HandsState
-from services.runner.records import Cause, Moment, Record, decode, encode
+from services.runner.processes import Exit, HandsRun, HandsState, ProcessState
+from services.runner.records import Cause, Moment, Phase, Record, decode, encode
+from services.runner.spec import ProcessSpec, TaskSpec
 from services.runner.state import State, apply
 from services.runner.tasks import decide, detach, next_wakeup
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.runner.events import Decision
-    from services.runner.spec import TaskSpec
 
 BOOT = 1000.0
 WALL = 1_700_000_000.0
@@ -222,3 +223,41 @@ class World:
 
 KILL = Request(Cause.KILL, seq=1)
 LOST = Gone("gone")
+
+
+def spec(*processes: ProcessSpec, order: str = "", **options: Any) -> TaskSpec:
+    names = order.split()
+    return TaskSpec(
+        processes=processes,
+        successors={first: (second,) for first, second in pairwise(names)},
+        **options,
+    )
+
+
+def proc(name: str, **options: Any) -> ProcessSpec:
+    return ProcessSpec(name, **{"min_duration": 0.0, **options})
+
+
+A = proc("a")
+F = proc("f", final=True)
+DONE = Exit(code=0)
+
+
+def launched(task: TaskSpec) -> World:
+    world = World(task)
+    world.launch()
+    return world
+
+
+def running(task: TaskSpec) -> World:
+    world = launched(task)
+    world.settle()
+    return world
+
+
+def phase_of(world: World) -> Phase | None:
+    return world.state.phase
+
+
+def states(world: World) -> dict[tuple[str, int], ProcessState]:
+    return {(name, number): run.state for name, runs in world.state.runs.items() for number, run in runs.items()}
