@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-# exec resets what is handled, not what is ignored: the coordinator ignores a few, and may have been started with others.
+# exec resets what is handled, not what is ignored: the coordinator ignores a few, and may have been started with more.
 # Looked up once, as 60 calls in each child would be a fifth of the whole start.
 _CHANGED_HERE = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
                  signal.SIGTERM, signal.SIGCHLD}  # fmt: skip
@@ -233,7 +233,7 @@ _OWN_NAME: list[bytes] = []
 
 
 def own_name() -> bytes:
-    """Name of the coordinator's user; its number when it has none. Called before the fork, so that it is known after."""
+    """Name of the coordinator's user, or its number. Called before the fork, so that it is known after."""
     if not _OWN_NAME:
         try:
             _OWN_NAME.append(os.fsencode(pwd.getpwuid(os.geteuid()).pw_name))

@@ -39,6 +39,7 @@ class Hands:
         tell: Callable[[Message], None],
         refused: Callable[[str], bool],
         in_grace: Callable[[str], bool],
+        orphaned: Callable[[str, int], None],
         probe_ended: Callable[[Probe], None],
         emptied: Callable[[str], None],
     ) -> None:
@@ -51,6 +52,7 @@ class Hands:
             refused: whether nothing of this task may be started any more.
             in_grace: whether a task was asked to end: a shell dies of SIGTERM at once, what it started has time until
                 the deadline.
+            orphaned: called with task and pid when a process has lost its parent.
             probe_ended: called when a probe's main process was reaped.
             emptied: called when the last own child of a task was reaped.
         """
@@ -60,6 +62,7 @@ class Hands:
         self._tell = tell
         self._refused = refused
         self._in_grace = in_grace
+        self._orphaned = orphaned
         self._probe_ended = probe_ended
         self._emptied = emptied
         self._pipes: dict[Run, int] = {}
@@ -205,7 +208,9 @@ class Hands:
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 died = True
                 continue
-            self._cut_off(self._family.adopt(pid, os.getsid(pid), tree.marker_of, self.tasks, self._bereaved))
+            orphan = self._family.adopt(pid, os.getsid(pid), tree.marker_of, self.tasks, self._bereaved)
+            self._cut_off(orphan)
+            self._orphaned(orphan.task, pid)
         if len(now) < len(self._family.children):
             self._find_lost(set(now))
         return died

@@ -60,6 +60,7 @@ class Coordinator:
             self._link.tell,
             self._refuses,
             self._slayer.in_grace,
+            self._slayer.orphaned,
             self._probes.ended,
             self._emptied,
         )

@@ -134,7 +134,7 @@ class Task:
         """By process: runs below this number are settled, their records are gone."""
         self.stuck = False
         self.asked: set[tuple[int, int]] = set()
-        """(pid, ticks) of what has got SIGTERM: an order may come twice, but a second signal means "at once" to many."""
+        """(pid, ticks) of what has got SIGTERM: an order may come twice, but a second signal means now to many."""
         self.killed: set[tuple[int, int]] = set()
         """(pid, ticks) of what has got SIGKILL."""
         self.errors: list[str] = []

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 STRAYS = ""
 """Key under which processes of no known task are killed."""
 
-_NEWCOMER_LOOKS = 4
-"""Further looks after SIGTERM for what was forked meanwhile. Who escapes them is killed in the end."""
-
 
 class Slayer:
     """Ends tasks, politely or not."""
@@ -135,19 +132,24 @@ class Slayer:
             foreign=task.foreign if task is not None else {},
         )
 
+    def orphaned(self, key: str, pid: int) -> None:
+        """A process has lost its parent. While the task is being ended it is asked to end, if it has not been yet.
+
+        What a process forks after SIGTERM is how it obeys, and is left to it until the parent is gone.
+        """
+        proc = tree.read(pid) if self._kills.in_grace(key) else None
+        if proc is not None:
+            self._ask(key, [proc])
+
     def _ask(self, key: str, found: list[tree.Proc]) -> None:
-        """SIGTERM to everything that has not had it, and to what is forked meanwhile."""
+        """SIGTERM to everything that has not had it."""
         task = self.hands.tasks.get(key)
         asked = task.asked if task is not None else set()
-        for _ in range(1 + _NEWCOMER_LOOKS):
-            victims = [proc for proc in found if (proc.pid, proc.ticks) not in asked]
-            if not victims:
-                return
-            self._signal(key, victims, signal.SIGTERM)
-            # A stopped process does not see SIGTERM before it goes on.
-            self._signal(key, victims, signal.SIGCONT)
-            asked.update((proc.pid, proc.ticks) for proc in victims)
-            found = self._members(key, tree.snapshot())
+        victims = [proc for proc in found if (proc.pid, proc.ticks) not in asked]
+        self._signal(key, victims, signal.SIGTERM)
+        # A stopped process does not see SIGTERM before it goes on.
+        self._signal(key, victims, signal.SIGCONT)
+        asked.update((proc.pid, proc.ticks) for proc in victims)
 
     def _signal(self, key: str, procs: list[tree.Proc], number: int) -> None:
         task = self.hands.tasks.get(key)

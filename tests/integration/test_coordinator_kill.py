@@ -51,6 +51,33 @@ def test_an_order_that_comes_twice_signals_once(tmp_path: Path) -> None:
         assert (r.sandbox / "terms").read_text().split() == ["t", "f"]
 
 
+def test_what_a_process_forks_to_obey_is_left_to_it(tmp_path: Path) -> None:
+    script = "trap 'sleep 0.2; echo cleaned >>../cleaned; exit 0' TERM; echo up >../up; while :; do sleep 0.01; done"
+    with rig(tmp_path) as r:
+        driver = r.driver()
+        driver.send("start", **r.command(script))
+        r.wait_for_file("up")
+        driver.send("terminate", task="t", kill_at=now() + FAR)
+        assert driver.run_event("exited")["run"]["code"] == 0
+        assert (r.sandbox / "cleaned").exists()
+        driver.empty()
+
+
+def test_what_a_process_leaves_behind_when_it_obeys_is_asked_as_well(tmp_path: Path) -> None:
+    late = "setsid bash -c 'trap \"echo asked >>../asked; exit\" TERM; echo up >>../late; sleep 9001 & wait' &"
+    script = (
+        f"leave() {{ {late} read <../late; exit 0; }}; trap leave TERM; echo up >../up; while :; do sleep 0.01; done"
+    )
+    with rig(tmp_path) as r:
+        os.mkfifo(r.sandbox / "late")
+        driver = r.driver()
+        driver.send("start", **r.command(script))
+        r.wait_for_file("up")
+        driver.send("terminate", task="t", kill_at=now() + FAR)
+        driver.empty()
+        assert (r.sandbox / "asked").exists()
+
+
 def test_terminate_wakes_stopped_processes(tmp_path: Path) -> None:
     with rig(tmp_path) as r:
         driver = r.driver()

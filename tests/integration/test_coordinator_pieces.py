@@ -21,7 +21,8 @@ from executor_shim.coordinator.wire import encode
 told = []
 family, poller = Family(), Poller()
 probes = Probes(family, poller, told.append, lambda task: False)
-hands = Hands(family, poller, told.append, lambda task: False, lambda task: False, probes.ended, lambda task: None)
+no = lambda task: False
+hands = Hands(family, poller, told.append, no, no, lambda task, pid: None, probes.ended, lambda task: None)
 common = {"task": "t", "env": {}, "cwd": b"", "user": "", "sandbox": sys.argv[1].encode()}
 run = {**common, "process": "p", "run": 0, "stdout": b"", "stderr": b"", "profile": b""}
 """
