@@ -24,6 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesos.v1 import mesos_pb2
 from trivet.agent.v1 import agent_pb2, agent_pb2_grpc
+from trivet.reporter.v1 import reporter_pb2, reporter_pb2_grpc
 from trivet.runner.v1 import runner_pb2, runner_pb2_grpc
 
 if TYPE_CHECKING:
@@ -150,6 +151,16 @@ class LaunchedTask:
             over = self._changed.wait_for(lambda: any(name in TERMINAL for name in self._names()), timeout)
             assert over, f"not over, only {self._names()}; {self.stack.where()}"
             return next(name for name in self._names() if name in TERMINAL)
+
+    def wait_accepted(self, state: str) -> None:
+        """Until the driver has a status of that state in its outbox, whether or not the agent is there."""
+        number = mesos_pb2.TaskState.Value(state)
+        stub = reporter_pb2_grpc.ReporterServiceStub(self.stack.channel("reporter-admin"))
+        request = reporter_pb2.WatchTaskStatusesRequest(task_id=self.task_id)
+        for reply in stub.WatchTaskStatuses(request, timeout=TIMEOUT, wait_for_ready=True):
+            for entry in reply.task.statuses:
+                if entry.status.state == number and entry.delivery >= reporter_pb2.DELIVERY_ACCEPTED:
+                    return
 
     def _names(self) -> list[str]:
         return [mesos_pb2.TaskState.Name(status.state) for status in self._statuses]
@@ -297,7 +308,7 @@ class Stack:
         reply = stub.LaunchTask(agent_pb2.LaunchTaskRequest(task=info, framework=framework), timeout=TIMEOUT)
         return LaunchedTask(self, task_id, info.executor.executor_id.value, reply.sandbox)
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:
         """Ends everything, and fails when anything of any task is still there."""
         self.closed = True
         for name in ("agent", *SERVICES):
@@ -316,7 +327,8 @@ class Stack:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         assert not left, f"processes left: {left}; {self.where()}"
-        shutil.rmtree(self.dir)
+        if not keep:
+            shutil.rmtree(self.dir)
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ def test_updates_made_while_the_agent_is_away_arrive_in_order_and_once(stack: St
     agent = stack.parts["agent"]
     agent.kill()
     staged.become_healthy()
+    staged.task.wait_accepted("TASK_RUNNING")
     staged.end()
     staged.finalizing()
     staged.finalized()
@@ -46,22 +48,15 @@ def test_updates_made_while_the_agent_is_away_arrive_in_order_and_once(stack: St
 def test_a_driver_killed_while_the_agent_is_away(stack: Stack) -> None:
     def strike(staged: StagedTask) -> None:
         stack.parts["agent"].kill()
-        driver = next(iter(staged_drivers(staged)))
-        import os
-
+        driver = staged.task._driver(coordinator)
         os.kill(driver, signal.SIGKILL)
         wait_dead(driver)
         stack.parts["agent"].start()
         stack.ready("agent")
 
-    coordinators: dict[int, int] = {}
-
-    def staged_drivers(staged: StagedTask) -> list[int]:
-        return [staged.task._driver(coordinators[id(staged)])]
-
     staged = StagedTask(stack)
     staged.task.driver()
-    coordinators[id(staged)] = staged.task.coordinator()
+    coordinator = staged.task.coordinator()
     staged.live(strike, "running")
 
 

