@@ -108,7 +108,7 @@ class Slayer:
             self._signal(key, found, signal.SIGKILL)
             killed.update((proc.pid, proc.ticks) for proc in found)
         elif action == TERM:
-            self._ask(key, found)
+            self._ask(key, found, procs)
         outcome = self._kills.looked(key, len(found), self._family.alive(key), now, fresh=fresh)
         if outcome == STUCK:
             if task is not None:
@@ -139,13 +139,13 @@ class Slayer:
         """
         proc = tree.read(pid) if self._kills.in_grace(key) else None
         if proc is not None:
-            self._ask(key, [proc])
+            self._ask(key, [proc], {})
 
-    def _ask(self, key: str, found: list[tree.Proc]) -> None:
-        """SIGTERM to everything that has not had it."""
+    def _ask(self, key: str, found: list[tree.Proc], procs: dict[int, tree.Proc]) -> None:
+        """SIGTERM to everything that has not had it, and that no parent who has had it is responsible for."""
         task = self.hands.tasks.get(key)
         asked = task.asked if task is not None else set()
-        victims = [proc for proc in found if (proc.pid, proc.ticks) not in asked]
+        victims = [proc for proc in found if not tree.below(proc, procs, asked)]
         self._signal(key, victims, signal.SIGTERM)
         # A stopped process does not see SIGTERM before it goes on.
         self._signal(key, victims, signal.SIGCONT)

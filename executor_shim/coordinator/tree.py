@@ -128,6 +128,19 @@ def roots(procs: dict[int, Proc], me: int) -> dict[int, int]:
     return {pid: top for pid, top in root.items() if top}
 
 
+def below(proc: Proc, procs: dict[int, Proc], chosen: set[tuple[int, int]]) -> bool:
+    """Whether a process, or a living ancestor of it, is among the chosen (pid, ticks)."""
+    seen = set()
+    here: Proc | None = proc
+    while here is not None and here.pid not in seen:
+        if (here.pid, here.ticks) in chosen:
+            return True
+        # A snapshot is never quite of one instant: a loop of parents must end.
+        seen.add(here.pid)
+        here = procs.get(here.ppid)
+    return False
+
+
 def members(
     procs: dict[int, Proc],
     me: int,

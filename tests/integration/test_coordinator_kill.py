@@ -52,12 +52,24 @@ def test_an_order_that_comes_twice_signals_once(tmp_path: Path) -> None:
 
 
 def test_what_a_process_forks_to_obey_is_left_to_it(tmp_path: Path) -> None:
-    script = "trap 'sleep 0.2; echo cleaned >>../cleaned; exit 0' TERM; echo up >../up; while :; do sleep 0.01; done"
+    script = (
+        "trap 'echo asked >>../asked; read <../go; /bin/cat ../go2 && echo cleaned >>../cleaned; exit 0' TERM;"
+        "echo up >../up; while :; do sleep 0.01; done"
+    )
     with rig(tmp_path) as r:
+        os.mkfifo(r.sandbox / "go")
+        os.mkfifo(r.sandbox / "go2")
         driver = r.driver()
         driver.send("start", **r.command(script))
         r.wait_for_file("up")
         driver.send("terminate", task="t", kill_at=now() + FAR)
+        r.wait_for_file("asked")
+        (r.sandbox / "go").write_text("go\n")
+        with (r.sandbox / "go2").open("w"):
+            # The helper is there now; the same order again is not for it.
+            driver.send("terminate", task="t", kill_at=now() + FAR)
+            driver.send("start", **r.command("true", run=7))
+            driver.run_event("exited", run=7)
         assert driver.run_event("exited")["run"]["code"] == 0
         assert (r.sandbox / "cleaned").exists()
         driver.empty()
