@@ -9,6 +9,7 @@
 | TERMINATING | last own child ended, or pause is over | TERMINATING | LOOK                                |
 | KILLING     | last own child ended, or pause is over | KILLING     | KILL                                |
 | KILLING     | terminate                              | KILLING     | - (there is no way back)            |
+| TERMINATING | a start when nothing is left           | (none)      | report                              |
 | any         | two looks in a row found nothing       | (none)      | report                              |
 | KILLING     | `STUCK_AFTER` s and something is left  | KILLING     | report stuck, go on                 |
 """
@@ -95,6 +96,12 @@ class Kills:
         kill = self._kills.get(task)
         if kill is not None:
             kill.look_at = now
+
+    def make_way(self, task: str) -> None:
+        """Nothing of the task is left and something new starts: what was asked of the old is not for the new."""
+        kill = self._kills.get(task)
+        if kill is not None and kill.phase == TERMINATING:
+            del self._kills[task]
 
     def take_due(self, now: float) -> list[tuple[str, str]]:
         """Actions that are due, each one followed by `looked` once it is carried out."""

@@ -73,7 +73,7 @@ class Coordinator:
         self._now = linux.now()
         self._commands: dict[str, Callable[[dict[str, Any]], None]] = {
             "beat": self._on_beat,
-            "start": self._hands.start,
+            "start": self._on_start,
             "terminate": lambda f: self._slayer.terminate(f["task"], f["kill_at"], self._now),
             "hard": lambda f: self._slayer.hard(f["task"], f["at"]),
             "probe": lambda f: self._probes.start(f, self._now),
@@ -189,6 +189,10 @@ class Coordinator:
 
     def _on_beat(self, _fields: dict[str, Any]) -> None:
         """Every command is a sign of life; this one is nothing else."""
+
+    def _on_start(self, fields: dict[str, Any]) -> None:
+        self._slayer.make_way(fields["task"], self._now)
+        self._hands.start(fields)
 
     def _on_forget(self, fields: dict[str, Any]) -> None:
         self._hands.forget(fields["task"])

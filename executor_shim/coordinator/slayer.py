@@ -50,6 +50,15 @@ class Slayer:
         """SIGTERM now, SIGKILL at `kill_at`, an event when nothing is left."""
         self._kills.terminate(task, kill_at, now)
 
+    def make_way(self, task: str, now: float) -> None:
+        """Something of the task is about to start. An order to end what was there before must not meet it."""
+        if not self._kills.in_grace(task):
+            return
+        self.tick(now)
+        if self._kills.in_grace(task) and not self._family.alive(task):
+            self._kills.make_way(task)
+            self._report(task)
+
     def hard(self, task: str, at: float) -> None:
         """SIGKILL at `at` at the latest, and no start after it."""
         if task != ALL:

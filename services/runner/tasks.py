@@ -176,17 +176,23 @@ class _Step(Recorder):
         state = self.state
         if not state.view.connected:
             return False
+        if any(name in state.final for name in state.newest):
+            # Only state that was rebuilt from the hands comes here: cleaning was over before the journal was lost.
+            return self._finalize()
         self._close_unstarted()
         if not state.quiet:
             self._terminate(state.clean_until)
             return False
         # A task that was ended before anything ran has nothing to finalize.
         if state.spec.has_final and state.end_at > self.now.boot and (state.forked or state.cause is Cause.PLAN):
-            self.emit(PhaseRecord(self.now, Phase.FINALIZING))
-            # The deadline that was told was that of the regular processes, and they are gone.
-            state.view.told = None
-            return True
+            return self._finalize()
         return self._finish()
+
+    def _finalize(self) -> bool:
+        self.emit(PhaseRecord(self.now, Phase.FINALIZING))
+        # The deadline that was told was that of the regular processes, and they are gone.
+        self.state.view.told = None
+        return True
 
     def _finalizing(self) -> bool:
         state = self.state

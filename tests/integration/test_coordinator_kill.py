@@ -51,6 +51,16 @@ def test_an_order_that_comes_twice_signals_once(tmp_path: Path) -> None:
         assert (r.sandbox / "terms").read_text().split() == ["t", "f"]
 
 
+def test_an_order_does_not_meet_what_starts_after_it(tmp_path: Path) -> None:
+    with rig(tmp_path) as r:
+        driver = r.driver()
+        for run in range(20):
+            # Order and start are read in one go; nothing is left of the run before.
+            driver.send("terminate", task="t", kill_at=now() + 0.05)
+            driver.send("start", **r.command("sleep 0.1; exit 7", run=run))
+            assert driver.run_event("exited", run=run)["run"]["code"] == 7
+
+
 def test_what_a_process_forks_to_obey_is_left_to_it(tmp_path: Path) -> None:
     script = (
         "trap 'echo asked >>../asked; read <../go; /bin/cat ../go2 && echo cleaned >>../cleaned; exit 0' TERM;"

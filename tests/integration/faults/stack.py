@@ -258,9 +258,15 @@ class Stack:
     def ready(self, name: str) -> None:
         """Until a part serves."""
         stub = health_pb2_grpc.HealthStub(self.channel("agent" if name == "agent" else f"{name}-admin"))
-        for reply in stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=TIMEOUT):
-            if reply.status == health_pb2.HealthCheckResponse.SERVING:
-                return
+        while True:
+            try:
+                for reply in stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=TIMEOUT):
+                    if reply.status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+            except grpc.RpcError as error:
+                # The channel has not noticed yet that the process before this one is gone.
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
 
     def restart(self, name: str) -> None:
         """SIGKILL and a new process."""

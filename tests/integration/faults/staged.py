@@ -29,8 +29,8 @@ class StagedTask:
 
     def _definition(self) -> dict[str, Any]:
         main = (
-            f"echo $$ > {self._pid.path}; "
             f"trap 'echo term > {self._term.path}; head -n1 {self._end.path}; exit 0' TERM; "
+            f"echo $$ > {self._pid.path}; "
             f"head -n1 {self._go.path} & wait $!"
         )
         final = f"echo fin > {self._fin.path}; head -n1 {self._done.path}"

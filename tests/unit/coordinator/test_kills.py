@@ -145,3 +145,13 @@ def test_nothing_outlives_the_smallest_standing_limit_unkilled(steps: list[tuple
             looks += 1
             kills.looked("t", found=left, alive=left, now=now)
     assert kills.due() == float("inf")
+
+
+def test_what_starts_when_nothing_is_left_is_not_ended_with_the_old() -> None:
+    kills = Kills()
+    kills.terminate("t", 100.0, 1.0)
+    kills.make_way("t")
+    assert "t" not in kills
+    kills.kill("t", 1.0)
+    kills.make_way("t")
+    assert kills.killing("t")
