@@ -97,16 +97,25 @@ class Gate:
 class LaunchedTask:
     """A task and what the scheduler hears of it."""
 
-    def __init__(self, stack: Stack, task_id: str, executor_id: str, sandbox: str) -> None:
+    def __init__(
+        self, stack: Stack, task_id: str, executor_id: str, launched: agent_pb2.LaunchTaskResponse, *, watch: bool
+    ) -> None:
         self.stack = stack
         self.task_id = task_id
         self.executor_id = executor_id
-        self.sandbox = sandbox
+        self.sandbox = launched.sandbox
+        # When LAUNCH went to the executor, CLOCK_MONOTONIC; 0: the executor was not there yet.
+        self.launch_written_at = launched.launch_written_at
         self._statuses: list[mesos_pb2.TaskStatus] = []
         self.received_at: list[float] = []
-        self._written_at = (0.0, 0.0)
+        self._kill_written_at = 0.0
         self._changed = threading.Condition()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
+        if watch:
+            self.watch()
+
+    def watch(self) -> None:
+        """Begins to listen."""
         self._watcher.start()
 
     def _watch(self) -> None:
@@ -116,7 +125,7 @@ class LaunchedTask:
                 request = agent_pb2.WatchTaskRequest(task_id=self.task_id)
                 for seen, update in enumerate(stub.WatchTask(request, wait_for_ready=True), 1):
                     with self._changed:
-                        self._written_at = (update.launch_written_at, update.kill_written_at)
+                        self._kill_written_at = update.kill_written_at
                         # After its restart the agent tells everything again.
                         if seen > len(self._statuses):
                             self._statuses.append(update.status)
@@ -165,13 +174,9 @@ class LaunchedTask:
     def _names(self) -> list[str]:
         return [mesos_pb2.TaskState.Name(status.state) for status in self._statuses]
 
-    def launch_written_at(self) -> float:
-        """When LAUNCH went to the executor, CLOCK_MONOTONIC."""
-        return self._written_at[0]
-
     def kill_written_at(self) -> float:
         """When the newest KILL went to the executor, CLOCK_MONOTONIC."""
-        return self._written_at[1]
+        return self._kill_written_at
 
     def kill(self, grace: float | None = None) -> bool:
         request = agent_pb2.KillTaskRequest(task_id=self.task_id)
@@ -290,6 +295,7 @@ class Stack:
         shutdown_grace: float | None = None,
         options: Sequence[str] = (),
         kill_grace: float | None = None,
+        watch: bool = True,
     ) -> LaunchedTask:
         self._count += 1
         task_id = f"task-{self._count}"
@@ -312,7 +318,7 @@ class Stack:
         framework.capabilities.add(type=mesos_pb2.FrameworkInfo.Capability.PARTITION_AWARE)
         stub = agent_pb2_grpc.LocalAgentServiceStub(self.channel("agent"))
         reply = stub.LaunchTask(agent_pb2.LaunchTaskRequest(task=info, framework=framework), timeout=TIMEOUT)
-        return LaunchedTask(self, task_id, info.executor.executor_id.value, reply.sandbox)
+        return LaunchedTask(self, task_id, info.executor.executor_id.value, reply, watch=watch)
 
     def close(self, *, keep: bool = False) -> None:
         """Ends everything, and fails when anything of any task is still there."""
