@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import NamedTuple
 
-from bench import life, probes
+from bench import execs, life, probes
 from tests.integration.faults.stack import SERVICES, Stack
 
 ROUNDS = 30
@@ -60,12 +60,14 @@ def main() -> int:
 
 def latencies(stack: Stack) -> dict[str, Result]:
     """Everything that takes time."""
-    gate = stack.gate()
+    gate, watch = stack.gate(), execs.watch_if_allowed()
+    if watch is None:
+        progress("not root: exec is told by the process itself, about 1 ms late")
     progress("cold starts")
-    colds = [life.cold_start(stack, gate) for _ in range(ROUNDS)]
+    colds = [life.cold_start(stack, gate, watch) for _ in range(ROUNDS)]
     anchor = life.Anchor(stack, "lively")
     progress("launches")
-    launches = [life.launch_to_exec(anchor, gate) for _ in range(ROUNDS)]
+    launches = [life.launch_to_exec(anchor, gate, watch) for _ in range(ROUNDS)]
     progress("exits")
     exits = [life.exit_to_update(anchor, gate) for _ in range(ROUNDS)]
     progress("kills")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from executor_shim.driver import ends, statuses
@@ -16,6 +17,7 @@ from executor_shim.driver.agent.events import AgentEvents
 from executor_shim.driver.agent.subscription import Subscription
 from executor_shim.driver.exit import ExitPlan
 from executor_shim.driver.hands import Hands
+from executor_shim.driver.links.holdback import Holdback
 from executor_shim.driver.links.peers import Peers
 from executor_shim.driver.probes.prober import Prober
 from executor_shim.driver.state.entries import DRIVER, Accepted, EndRequest, Task
@@ -68,6 +70,7 @@ class Hub:
             clock=boottime,
         )
         self.peers = Peers(self)
+        self.holdback = Holdback()
         self.prober = Prober(self)
         self.watchman = Watchman(self)
         self.exit_plan = ExitPlan(self)
@@ -158,7 +161,11 @@ class Hub:
     # What the coordinator reports
 
     def on_run(self, key: str, run: dict[str, Any]) -> None:
-        """A run changed."""
+        """A run changed. That it was forked is no news to the runner, which has ordered it: exec is."""
+        if run["state"] == "forked":
+            self.watchman.seen_alive(key, self.hands.task(key).alive, boottime())
+            return
+        self.holdback.end((key, run["process"], run["run"]))
         self._hands_changed(key, [run])
 
     def on_alive(self, key: str) -> None:
@@ -202,9 +209,9 @@ class Hub:
     def on_task_state(self, task: Task, state: link_pb2.TaskState) -> None:
         """The runner's newest word goes to the other two."""
         if not task.task_state:
-            self.peers.accepted(task)
+            self.holdback.pass_on(partial(self.peers.accepted, task))
         self.book.set_task_state(task, state.SerializeToString())
-        self.peers.task_state(state)
+        self.holdback.pass_on(partial(self.peers.task_state, state))
         self.watchman.review(task)
 
     def on_verdict(self, task: Task, verdict: link_pb2.Verdict) -> None:
@@ -223,6 +230,7 @@ class Hub:
         env.setdefault("PATH", self.environment.path)
         if start.run >= KEPT_RUNS:
             self.hands.settle(task.key, start.process, start.run - KEPT_RUNS)
+        self.holdback.begin((task.key, start.process, start.run))
         self.hands.send(
             {
                 "op": "start",
