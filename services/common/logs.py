@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -32,9 +33,28 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
+class PatientHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes remarks when the event loop has done what is more urgent: an answer goes out before the line about it.
+
+    Warnings and errors, and everything outside of a loop, are written at once.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes the record, now or at the loop's next turn."""
+        if record.levelno >= logging.WARNING:
+            super().emit(record)
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            super().emit(record)
+            return
+        loop.call_soon(super().emit, record)
+
+
 def configure(service: str, level: str = "info") -> None:
     """Sets the root logger up. Call once, from `main`."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = PatientHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     root = logging.getLogger()
     root.handlers[:] = [handler]
