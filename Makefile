@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROTOS := $(shell find protos -name '*.proto')
-PYTEST_ARGS ?=
+# Most tests wait for processes rather than compute: more workers than processors.
+PYTEST_ARGS ?= -n 4
 
 .PHONY: help run test lint bench format clean
 help:  ## What there is
