@@ -27,7 +27,9 @@ def command_task(command: Sequence[str]) -> bytes:
     name = os.path.basename(command[0]).lstrip(".") or "command"
     # 200 of at most 255 bytes, whatever the characters.
     name = name.encode()[:200].decode(errors="ignore")
-    process = {"name": name, "cmdline": shlex.join(command)}
+    # The shell stays, so that a command that dies of a signal has failed (128 + signal): for Thermos that is no failure
+    # of a process, which would be run again up to 100 times.
+    process = {"name": name, "cmdline": f"{shlex.join(command)}; exit $?"}
     return json.dumps({"name": name, "processes": [process]}).encode()
 
 

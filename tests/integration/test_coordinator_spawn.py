@@ -86,7 +86,10 @@ print(json.dumps({
         # Python changes its own dispositions when it starts: let somebody look who does not.
         driver.send("start", **r.command(["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"], process="signals"))
         driver.run_event("exited", process="signals")
-        assert r.stdout().split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+        blocked, ignored = r.stdout().split()[1::2]
+        # 32 and 33 are libc's own: its posix_spawn may leave them ignored, and lets nobody change them.
+        internal = 1 << 31 | 1 << 32
+        assert (int(blocked, 16), int(ignored, 16) & ~internal) == (0, 0)
         files = {"stdout": "out", "stderr": "err"}
         driver.send("start", **r.command([sys.executable, "-I", "-S", "-c", script], **files))
         run = driver.run_event("exited")["run"]

@@ -38,7 +38,7 @@ def test_every_example_is_a_valid_task_without_a_warning(example: pathlib.Path) 
 def test_a_command_becomes_a_task_of_one_process() -> None:
     loaded = load(prepared("--", "/bin/echo", "a b", "$HOME").info, hostname="h")
     (process,) = loaded.task.task.processes
-    assert (loaded.name, process.name, process.cmdline) == ("echo", "echo", "/bin/echo 'a b' '$HOME'")
+    assert (loaded.name, process.name, process.cmdline) == ("echo", "echo", "/bin/echo 'a b' '$HOME'; exit $?")
 
 
 @pytest.mark.parametrize("program", ["/", "..", ".hidden", "x" * 300, "é" * 200])
