@@ -50,4 +50,4 @@ class RunnerPeer(BasePeer):
 
     def total_grace(self, task: Task) -> float:
         """Seconds that a KILL without a policy leaves the task."""
-        return self.state_of(task).total_grace_secs or ends.DEFAULT_GRACE
+        return self.state_of(task).total_grace_secs if task.task_state else ends.DEFAULT_GRACE
