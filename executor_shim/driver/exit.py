@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from executor_shim.driver.clock import boottime
 from trivet.link.v1 import link_pb2
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ class ExitPlan:
 
     def review(self) -> None:
         """Something has ended, or the alarm has gone off."""
-        from executor_shim.driver.hub import boottime
-
         hub = self._hub
         now = boottime()
         if self._alarm is not None:

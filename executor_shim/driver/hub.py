@@ -15,6 +15,7 @@ from executor_shim.driver import ends, statuses
 from executor_shim.driver.agent.delivery import Delivery
 from executor_shim.driver.agent.events import AgentEvents
 from executor_shim.driver.agent.subscription import Subscription
+from executor_shim.driver.clock import boottime
 from executor_shim.driver.exit import ExitPlan
 from executor_shim.driver.hands import Hands
 from executor_shim.driver.links.holdback import Holdback
@@ -40,11 +41,6 @@ _LOG = logging.getLogger(__name__)
 # Ended runs of a process that the coordinator remembers for a runner that has lost its journal. A daemon may rerun for
 # weeks; beyond the run cap (Thermos: 100) they say nothing new.
 KEPT_RUNS = 100
-
-
-def boottime() -> float:
-    """CLOCK_BOOTTIME, seconds: goes on through suspend and is the same for all processes of the host."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Hub:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from executor_shim.driver import ends
+from executor_shim.driver.clock import boottime
 from executor_shim.driver.ends import Do, Situation
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ class Watchman:
             alarm.cancel()
         if task.latch is not None or task.key not in self._hub.book.tasks:
             return
-        from executor_shim.driver.hub import boottime
-
         now = boottime()
         step = ends.next_step(self._situation(task, now))
         if step.do is Do.TERMINATE:

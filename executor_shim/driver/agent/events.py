@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from executor_shim.driver.agent import poison
+from executor_shim.driver.clock import boottime
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
 from trivet.link.v1 import link_pb2
@@ -89,8 +90,6 @@ class AgentEvents:
         hub.subscription.confirm()
         hub.peers.identified()
         # The SUBSCRIBE carried them all: the agent acknowledges them without another UPDATE.
-        from executor_shim.driver.hub import boottime
-
         hub.delivery.plan.listed(updates, boottime())
         hub.exit_plan.review()
 
