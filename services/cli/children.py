@@ -91,13 +91,11 @@ class Child:
             await within(pause, self._stopping.wait())
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
-        if process.returncode is None:
-            process.terminate()
-            # One that somebody has stopped hears of it only when it goes on.
-            process.send_signal(signal.SIGCONT)
+        # One that somebody has stopped hears of SIGTERM only when it goes on.
+        _signal(process, signal.SIGTERM, signal.SIGCONT)
         if not await within(_STOP_SECS, process.wait()):
             self._note(f"{self.name} does not stop, it is killed")
-            process.kill()
+            _signal(process, signal.SIGKILL)
         self._in_order = await process.wait() == 0
 
     async def _spawn(self) -> asyncio.subprocess.Process:
@@ -113,6 +111,24 @@ class Child:
             )
         finally:
             os.close(log)
+
+
+def _signal(process: asyncio.subprocess.Process, *signals: signal.Signals) -> None:
+    """Not through asyncio: its `send_signal` looks for the exit status first, and takes it from who waits for it."""
+    if process.returncode is not None:
+        return
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    try:
+        for number in signals:
+            signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        # It has ended meanwhile.
+        pass
+    finally:
+        os.close(pidfd)
 
 
 def _describe(status: int) -> str:
