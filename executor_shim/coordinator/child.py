@@ -9,7 +9,7 @@ import signal
 import stat
 
 from executor_shim.coordinator import linux
-from executor_shim.coordinator.tree import MARKER
+from executor_shim.coordinator.tree import MARKER, new_marker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Command:
         self.stderr = stderr
         self.profile = profile
         """File that bash reads first, if it exists."""
-        self.marker = os.urandom(16).hex()
+        self.marker = new_marker()
 
 
 class _Refused(Exception):

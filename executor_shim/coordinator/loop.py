@@ -7,7 +7,7 @@ import os
 import select
 import signal
 
-from executor_shim.coordinator import commands, grace, linux
+from executor_shim.coordinator import commands, grace, linux, tree
 from executor_shim.coordinator.driver_link import DriverLink
 from executor_shim.coordinator.ending import Ending
 from executor_shim.coordinator.family import Family
@@ -45,6 +45,7 @@ class Coordinator:
         """Take over a driver that was started just now."""
         linux.become_subreaper()
         linux.forbid_inspection()
+        tree.mark_with(launcher.incarnation)
         self._poller = Poller()
         self._wake = self._catch_signals()
         self._ending = Ending()

@@ -16,6 +16,8 @@ MARKER = "TRIVET_RUN"
 
 _ENVIRON_READS = 5
 
+_PREFIX = [""]
+
 _MARKER_BYTES = MARKER.encode() + b"="
 
 
@@ -86,6 +88,21 @@ def own_children() -> list[int]:
         # A kernel without CONFIG_PROC_CHILDREN.
         me = os.getpid()
         return [proc.pid for proc in snapshot().values() if proc.ppid == me]
+
+
+def marker_prefix(incarnation: str) -> str:
+    """What the markers of an executor begin with: whoever has one is its own, whatever is remembered of the run."""
+    return f"{incarnation}."
+
+
+def mark_with(incarnation: str) -> None:
+    """Sets the prefix of this process's markers."""
+    _PREFIX[0] = marker_prefix(incarnation)
+
+
+def new_marker() -> str:
+    """A marker that no other run has."""
+    return _PREFIX[0] + os.urandom(8).hex()
 
 
 def marker_of(pid: int) -> str:

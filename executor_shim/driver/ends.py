@@ -13,6 +13,8 @@ from trivet.link.v1 import link_pb2
 
 # The runner has this long to take over an end, and the reporter to propose the terminal status.
 ANSWER_SECS = 1.0
+# And this long when a task that is over by itself is killed: whoever kills it wants to hear of its end.
+PATIENCE_SECS = 5.0
 # Mesos: the time between SHUTDOWN and the container's destruction that is kept for statuses and their acknowledgement.
 SHUTDOWN_MARGIN = 2.0
 # Below this a grace period is not worth a SIGTERM.
@@ -104,11 +106,9 @@ def _without_runner(s: Situation) -> Step:
 
 def _over(s: Situation) -> Step:
     """The runner has ended the task; only the reporter's word is missing."""
-    killed = s.phase == link_pb2.TASK_PHASE_KILLED
-    if not killed and not s.executor_ends:
-        # The task came to its own end. Nothing presses: the reporter words that better.
-        return NEVER
-    at = max(s.commanded_at or 0.0, s.empty_since) + ANSWER_SECS
+    # Of a task that came to its own end the reporter has more to say: it gets more time, unless the executor goes.
+    presses = s.executor_ends or s.phase == link_pb2.TASK_PHASE_KILLED
+    at = max(s.commanded_at or 0.0, s.empty_since) + (ANSWER_SECS if presses else PATIENCE_SECS)
     return _report(s, at, _OVER[s.phase], "Ended while the reporter was away")
 
 

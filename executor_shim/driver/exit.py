@@ -27,6 +27,13 @@ class ExitPlan:
         self._hub = hub
         self._alarm: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None
+        # Tasks whose terminal status nobody will ever acknowledge.
+        self._given_up: set[str] = set()
+
+    def give_up(self, key: str) -> None:
+        """The agent will never acknowledge the task's terminal status: it holds the executor no longer."""
+        self._given_up.add(key)
+        self.review()
 
     def review(self) -> None:
         """Something has ended, or the alarm has gone off."""
@@ -37,15 +44,22 @@ class ExitPlan:
             self._alarm = None
         if hub.done.is_set():
             return
-        for task in [task for task in hub.book.tasks.values() if self._is_over(task) and self._is_known(task)]:
+        for task in [task for task in hub.book.tasks.values() if self._may_be_forgotten(task)]:
             hub.forget(task)
         if self._is_hopeless():
             self._end(1, "everything is dead, and the agent is gone")
             return
-        alarms = [at for at in (self._shutdown_at(), self._failsafe_at()) if at is not None]
+        alarms = [at for at in (self._shutdown_at(),) if at is not None]
         if alarms and now >= min(alarms):
             self._end(1, "acknowledgements are missing")
             return
+        for task in hub.book.tasks.values():
+            failsafe_at = self._failsafe_at(task)
+            if failsafe_at is not None and now >= failsafe_at:
+                _LOG.error("task %s: its terminal status is never acknowledged", task.key)
+                self._given_up.add(task.key)
+            elif failsafe_at is not None:
+                alarms.append(failsafe_at)
         open_tasks = [task for task in hub.book.tasks.values() if not self._is_over(task)]
         if open_tasks or not (hub.book.launches or hub.book.shutdown):
             self._idle_since = None
@@ -53,7 +67,8 @@ class ExitPlan:
             self._idle_since = self._idle_since or now
             linger = 0.0 if hub.book.shutdown else hub.options.linger
             if now >= self._idle_since + linger:
-                self._end(0, "all tasks are over")
+                missing = not self._given_up.isdisjoint(hub.book.tasks)
+                self._end(int(missing), "acknowledgements are missing" if missing else "all tasks are over")
                 return
             alarms.append(self._idle_since + linger)
         if alarms:
@@ -64,12 +79,13 @@ class ExitPlan:
         self._end(1, why)
 
     def _is_over(self, task: Task) -> bool:
-        return task.latch is not None and task.latch.acknowledged and not self._hub.hands.task(task.key).alive
+        settled = task.latch is not None and (task.latch.acknowledged or task.key in self._given_up)
+        return settled and not self._hub.hands.task(task.key).alive
 
-    def _is_known(self, task: Task) -> bool:
-        """All services can be told; one that is down would take a task that Hello does not name for lost."""
-        del task
-        return all(link.up for link in self._hub.peers.links)
+    def _may_be_forgotten(self, task: Task) -> bool:
+        # All services can be told; one that is down would take a task that Hello does not name for lost.
+        told = all(link.up for link in self._hub.peers.links)
+        return told and task.latch is not None and task.latch.acknowledged and self._is_over(task)
 
     def _is_hopeless(self) -> bool:
         """No process is left, and nobody will ever take a status."""
@@ -81,14 +97,12 @@ class ExitPlan:
         shutdown = self._hub.book.shutdown
         return None if shutdown is None else shutdown[2] - EXIT_MARGIN
 
-    def _failsafe_at(self) -> float | None:
-        """A terminal status that is not acknowledged though the stream stands: it never will be."""
-        if not self._hub.subscription.subscribed:
+    def _failsafe_at(self, task: Task) -> float | None:
+        """When a task's terminal status counts as never acknowledged; time runs only while the stream stands."""
+        subscribed_at = self._hub.subscription.subscribed_at
+        if subscribed_at is None or task.latch is None or task.latch.acknowledged or task.key in self._given_up:
             return None
-        waiting = [
-            task.latch.at for task in self._hub.book.tasks.values() if task.latch and not task.latch.acknowledged
-        ]
-        return min(waiting) + ACK_FAILSAFE if waiting else None
+        return max(task.latch.at, subscribed_at) + ACK_FAILSAFE
 
     def _end(self, code: int, why: str) -> None:
         _LOG.info("the executor ends with %d: %s", code, why)

@@ -21,7 +21,7 @@ from executor_shim.driver.hands import Hands
 from executor_shim.driver.links.holdback import Holdback
 from executor_shim.driver.links.peers import Peers
 from executor_shim.driver.probes.prober import Prober
-from executor_shim.driver.state.entries import DRIVER, Accepted, EndRequest, Task
+from executor_shim.driver.state.entries import DRIVER, Accepted, EndRequest, Task, Update
 from executor_shim.driver.watchman import Watchman
 from trivet.link.v1 import link_pb2
 
@@ -61,7 +61,7 @@ class Hub:
             book,
             endpoint,
             environment,
-            on_dropped=lambda update, _why: self.drop_update(update.uuid),
+            on_dropped=lambda update, _why: self.drop_update(update),
             on_unsubscribed=self.subscription.renew,
             clock=boottime,
         )
@@ -116,8 +116,11 @@ class Hub:
     def shut_down(self, cause: int, grace: float, message: str) -> None:
         """SHUTDOWN, or what has to be treated alike: everything ends within `grace` seconds, statuses included."""
         now = boottime()
-        deadline = ends.shutdown_deadline(now, grace)
-        self.book.begin_shutdown(cause, now, now + grace)
+        self._end_all(cause, ends.shutdown_deadline(now, grace), now + grace, message)
+
+    def _end_all(self, cause: int, deadline: float, exit_at: float, message: str) -> None:
+        now = boottime()
+        self.book.begin_shutdown(cause, now, exit_at)
         self.hands.limit("", deadline)
         for task in list(self.book.tasks.values()):
             if task.latch is None:
@@ -149,10 +152,11 @@ class Hub:
                 self.watchman.review(task)
                 self.exit_plan.review()
 
-    def drop_update(self, uuid: bytes) -> None:
+    def drop_update(self, update: Update) -> None:
         """The agent will never take the update."""
-        self.book.drop_update(uuid)
-        self.exit_plan.review()
+        self.book.drop_update(update.uuid)
+        if update.terminal:
+            self.exit_plan.give_up(update.key)
 
     # What the coordinator reports
 
@@ -189,15 +193,15 @@ class Hub:
 
     def on_terminate(self, deadline: float) -> None:
         """SIGTERM to the coordinator counts as SHUTDOWN."""
-        grace = max(deadline - boottime(), 0.0) + ends.SHUTDOWN_MARGIN
-        self.shut_down(link_pb2.END_CAUSE_SHUTDOWN, grace, "Executor terminated")
+        exit_at = deadline + ends.SHUTDOWN_MARGIN
+        self._end_all(link_pb2.END_CAUSE_SHUTDOWN, deadline, exit_at, "Executor terminated")
 
     def on_coordinator_gone(self) -> None:
         """The container's first process is dead: nothing of it may go on."""
         from executor_shim.driver.orphans import kill_orphans
 
         _LOG.error("the coordinator is gone: killing what it has left")
-        kill_orphans(self.hands.tasks.values())
+        kill_orphans(self.options.incarnation, self.hands.tasks.values())
         raise SystemExit(1)
 
     # What the services say

@@ -27,19 +27,23 @@ _GIVE_UP_SECS = 10.0
 _PAUSE_SECS = 0.01
 
 
-def kill_orphans(tasks: Iterable[HandsTask]) -> None:
+def kill_orphans(incarnation: str, tasks: Iterable[HandsTask]) -> None:
     """SIGKILL to everything of the tasks, until two scans in a row find nothing.
 
     Blocks: there is nothing else left to do.
+
+    Args:
+        incarnation: of the executor; every marker begins with it, those of probes and of forgotten runs included.
+        tasks: what the coordinator had.
     """
     runs = [run for task in tasks for run in task.runs.values()]
-    markers = {run["marker"] for run in runs if run.get("marker")}
+    prefix = tree.marker_prefix(incarnation)
     # An ended run's session number may have been given to a stranger: only its marker counts.
     sessions = {run["sid"]: run["ticks"] for run in runs if run["state"] in {"forked", "running"} and run.get("sid")}
     deadline = time.monotonic() + _GIVE_UP_SECS
     empty_scans = 0
     while empty_scans < 2 and time.monotonic() < deadline:
-        found = _scan(tree.snapshot(), sessions, markers)
+        found = _scan(tree.snapshot(), sessions, prefix)
         empty_scans = 0 if found else empty_scans + 1
         for proc in found:
             problem = tree.send(proc, signal.SIGKILL)
@@ -49,7 +53,7 @@ def kill_orphans(tasks: Iterable[HandsTask]) -> None:
         time.sleep(_PAUSE_SECS)
 
 
-def _scan(procs: dict[int, tree.Proc], sessions: dict[int, int], markers: set[str]) -> list[tree.Proc]:
+def _scan(procs: dict[int, tree.Proc], sessions: dict[int, int], prefix: str) -> list[tree.Proc]:
     verdicts: dict[int, bool] = {os.getpid(): False, 0: False, 1: False}
 
     def belongs(pid: int) -> bool:
@@ -58,7 +62,7 @@ def _scan(procs: dict[int, tree.Proc], sessions: dict[int, int], markers: set[st
             verdicts[pid] = False
             proc = procs.get(pid)
             verdicts[pid] = proc is not None and (
-                _in_session(proc, procs, sessions) or belongs(proc.ppid) or tree.marker_of(pid) in markers
+                _in_session(proc, procs, sessions) or belongs(proc.ppid) or tree.marker_of(pid).startswith(prefix)
             )
         return verdicts[pid]
 

@@ -128,6 +128,8 @@ class Journal:
         except OSError as error:
             if fd >= 0:
                 os.close(fd)
+                # Half of it would only keep a full disk full.
+                os.unlink(temporary)
             raise JournalUnavailable(f"{temporary}: {error.strerror}") from error
         self.close()
         self._fd = fd
@@ -227,12 +229,18 @@ class Syncer:
         self._thread.start()
 
     def mark(self, fd: int) -> None:
-        """The file has bytes that the disk may not have."""
+        """The file has bytes that the disk may not have. Never fails: the record itself is written."""
         with self._condition:
-            if fd not in self._dirty:
+            if fd in self._dirty:
+                return
+            try:
                 # A duplicate: the owner may close its descriptor while the thread still flushes.
                 self._dirty[fd] = os.dup(fd)
-                self._condition.notify()
+            except OSError:
+                # Out of descriptors: the next append tries again.
+                self.errors += 1
+                return
+            self._condition.notify()
 
     def discard(self, fd: int) -> None:
         """The descriptor is about to be closed; what it wrote is flushed all the same."""

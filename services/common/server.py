@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
@@ -84,6 +85,7 @@ def run(
     try:
         os.makedirs(settings.run_dir, mode=0o755, exist_ok=True)
         os.makedirs(settings.state_dir, mode=0o700, exist_ok=True)
+        _use_all_descriptors()
         asyncio.run(serve(build, settings))
     except StateLocked as error:
         print(f"trivet-{name}: {error}", file=sys.stderr)
@@ -92,6 +94,12 @@ def run(
         print(f"trivet-{name}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _use_all_descriptors() -> None:
+    """A journal and a flush a task: the usual soft limit of 1024 would be reached at some 900 tasks."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def serve(
@@ -117,11 +125,12 @@ async def serve(
         PublicSocket(settings.run_dir, service.name, 0o666),
         PublicSocket(settings.run_dir, f"{service.name}-admin", 0o600),
     ]
-    for server, socket in zip((executor_server, admin_server), sockets, strict=True):
-        socket.bind(server)
-        await server.start()
-    lock = await lock_state(settings, shutdown)
+    lock = -1
     try:
+        for server, socket in zip((executor_server, admin_server), sockets, strict=True):
+            socket.bind(server)
+            await server.start()
+        lock = await lock_state(settings, shutdown)
         await service.start()
         for socket in sockets:
             socket.publish()
@@ -132,9 +141,13 @@ async def serve(
         _LOG.info("stopping")
         await statuses.enter_graceful_shutdown()
     finally:
-        await service.stop()
+        if lock >= 0:
+            await service.stop()
         await asyncio.gather(executor_server.stop(DRAIN_SECS), admin_server.stop(DRAIN_SECS))
-        os.close(lock)
+        for socket in sockets:
+            socket.withdraw()
+        if lock >= 0:
+            os.close(lock)
 
 
 def add_standard_services(server: grpc.aio.Server, service_names: Sequence[str]) -> health.aio.HealthServicer:
@@ -174,6 +187,14 @@ class PublicSocket:
         """Lets clients in: atomic, and an older server's clients are not disturbed."""
         os.chmod(self.private, self._mode)
         os.rename(self.private, self.public)
+
+    def withdraw(self) -> None:
+        """Removes the private name of a service that never came to serve."""
+        try:
+            os.unlink(self.private)
+        except FileNotFoundError:
+            # It was published, or never bound.
+            pass
 
 
 async def lock_state(settings: Settings, shutdown: asyncio.Event) -> int:

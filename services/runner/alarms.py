@@ -74,7 +74,10 @@ class Alarms:
                 del self._times[name]
                 due.append((name, when))
         try:
-            for name, when in due:
-                self._ring(name, when)
+            while due:
+                self._ring(*due.pop(0))
         finally:
+            # One that failed must not silence the others.
+            for name, when in due:
+                self.set(name, when)
             self._arm()

@@ -44,6 +44,8 @@ class AgentEvents:
             self._hub.acknowledged(event.acknowledged.uuid)
         elif event.type == _Event.SHUTDOWN:
             self._hub.subscription.stop_reconnecting()
+            # It may be the first event of a stream, with no SUBSCRIBED: updates are taken all the same.
+            self._hub.subscription.confirm()
             grace = self._hub.environment.shutdown_grace
             self._hub.shut_down(link_pb2.END_CAUSE_SHUTDOWN, grace, "Executor shutdown")
         elif event.type == _Event.ERROR:

@@ -78,16 +78,14 @@ class Subscription:
         self._keep = keep
         self._clock = clock
         self._sock: socket.socket | None = None
-        self._subscribed = False
+        # When SUBSCRIBED came on the current stream (CLOCK_BOOTTIME); None: it has not.
+        self.subscribed_at: float | None = None
         self._closed = False
+        # SHUTDOWN has come: an end of the stream in order is the last one.
+        self._final = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._started_at = clock()
-
-    @property
-    def subscribed(self) -> bool:
-        """SUBSCRIBED has come on the current stream."""
-        return self._subscribed
 
     def start(self, sock: socket.socket | None, *, adopted: bool) -> None:
         """Goes on with a stream, or opens one.
@@ -108,10 +106,10 @@ class Subscription:
         self._readable()
 
     def confirm(self) -> None:
-        """SUBSCRIBED has come."""
-        if self._subscribed or self._sock is None:
+        """The agent knows the stream: SUBSCRIBED, or SHUTDOWN in its place."""
+        if self.subscribed_at is not None or self._sock is None:
             return
-        self._subscribed = True
+        self.subscribed_at = self._clock()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -126,8 +124,11 @@ class Subscription:
             self._task.cancel()
 
     def stop_reconnecting(self) -> None:
-        """SHUTDOWN has come: the stream is read to its end and not opened again."""
-        self._closed = True
+        """SHUTDOWN has come. A stream that the agent ends now in order is not opened again.
+
+        One that breaks is: an agent that was restarted in the meantime would destroy the container within its window.
+        """
+        self._final = True
 
     def renew(self) -> None:
         """The agent says that we are not subscribed."""
@@ -137,7 +138,7 @@ class Subscription:
     def _use(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._subscribed = False
+        self.subscribed_at = None
         loop = asyncio.get_running_loop()
         loop.add_reader(sock, self._readable)
         self._timer = loop.call_later(cadence.HEAD_TIMEOUT, self._lost, "no answer to SUBSCRIBE")
@@ -176,7 +177,10 @@ class Subscription:
         decoder = self._book.decoder
         answer = cadence.meaning(decoder.status)
         detail = decoder.error_body.decode(errors="replace").strip()[:200]
-        if answer is Answer.SUBSCRIBED:
+        if answer is Answer.SUBSCRIBED and self._final:
+            # Calls are still taken on the other connection.
+            self._drop()
+        elif answer is Answer.SUBSCRIBED:
             self._lost("ended by the agent")
         elif answer is Answer.RETRY:
             self._lost(f"SUBSCRIBE answered {decoder.status} {detail}")
@@ -199,7 +203,7 @@ class Subscription:
 
     def _lost(self, why: str) -> None:
         self._drop()
-        self._subscribed = False
+        self.subscribed_at = None
         if self._closed:
             return
         _LOG.warning("no event stream: %s", why)

@@ -51,9 +51,11 @@ class Facts:
         self.outbox: dict[bytes, Update] = {}
 
     def live_task(self, task_id: str) -> Task | None:
-        """The task of that id that is not over, or is over and not acknowledged."""
+        """The task of that id that is not over, or whose end is not acknowledged."""
         launch = self.launches.get(task_id)
-        return None if launch is None else self.tasks.get(f"{launch}:{task_id}")
+        task = None if launch is None else self.tasks.get(f"{launch}:{task_id}")
+        # An acknowledged one may still be here because a service has not heard of its end: the id is free again.
+        return None if task is None or (task.latch is not None and task.latch.acknowledged) else task
 
     def unacknowledged_tasks(self) -> list[bytes]:
         """For SUBSCRIBE."""

@@ -68,11 +68,15 @@ LATER = {"now": 100.0 + ANSWER_SECS}
             Do.REPORT, "TASK_KILLED", id="runner done, reporter away",
         ),
         pytest.param(
-            {**KILLED_NOW, "now": 105.0, "answered": True, "alive": 0, "phase": link_pb2.TASK_PHASE_SUCCESS},
+            {**KILLED_NOW, "now": 104.0, "answered": True, "alive": 0, "phase": link_pb2.TASK_PHASE_SUCCESS},
             Do.NOTHING, "", id="its own end waits for the reporter",
         ),
         pytest.param(
-            {**KILLED_NOW, "now": 105.0, "answered": True, "alive": 0, "phase": link_pb2.TASK_PHASE_SUCCESS,
+            {**KILLED_NOW, "now": 105.0, "answered": True, "alive": 0, "phase": link_pb2.TASK_PHASE_SUCCESS},
+            Do.REPORT, "TASK_FINISHED", id="but not for ever when somebody asks",
+        ),
+        pytest.param(
+            {**KILLED_NOW, "now": 101.0, "answered": True, "alive": 0, "phase": link_pb2.TASK_PHASE_SUCCESS,
              "executor_ends": True},
             Do.REPORT, "TASK_FINISHED", id="unless the executor goes",
         ),
