@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+# As a shell says it of SIGINT.
+_INTERRUPTED = 130
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status (2: it could not begin)."""
     options = parse(sys.argv[1:] if argv is None else argv)
@@ -19,13 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     # A task's life is shown; gRPC's own words about a restarting service are not for the reader.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    if options.verb == "up":
-        from services.cli.up import up
+    try:
+        if options.verb == "up":
+            from services.cli.up import up
 
-        return up(options)
-    from services.cli.run import run
+            return up(options)
+        from services.cli.run import run
 
-    return run(options)
+        return run(options)
+    except KeyboardInterrupt:
+        # Before there was anything to end in order.
+        sys.stderr.write("trivet: interrupted\n")
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -45,10 +45,14 @@ class Stack:
         children = [*self._services, *self._agent]
         self._keepers = [child.start() for child in children]
         sockets = [*(f"{name}-admin" for name in SERVICES if self._services), *("agent" for _ in self._agent)]
-        pairs = zip(children, sockets, strict=True)
-        ready = asyncio.gather(*(_until_ready(child, self.layout.run, socket) for child, socket in pairs))
+
+        async def all_ready() -> None:
+            # Made and awaited in one place: given up half-way, it leaves no exception that nobody asks for.
+            pairs = zip(children, sockets, strict=True)
+            await asyncio.gather(*(_until_ready(child, self.layout.run, socket) for child, socket in pairs))
+
         try:
-            await first(asyncio.wait_for(ready, _READY_SECS), self.failed())
+            await first(asyncio.wait_for(all_ready(), _READY_SECS), self.failed())
         except TimeoutError:
             late = ", ".join(child.name for child in children if not child.ready)
             raise StackFailed(f"not ready after {_READY_SECS:g} s: {late}; logs are in {self.layout.logs}") from None

@@ -11,6 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 import uuid
 from typing import TYPE_CHECKING
@@ -135,6 +137,14 @@ def test_a_process_that_ignores_sigterm_is_killed_at_the_end_of_its_grace(root: 
     assert [e["signal"] for e in cli.events if e["type"] == "process" and e["state"] == "KILLED"] == [signal.SIGKILL]
 
 
+def wait_for_path(path: pathlib.Path) -> None:
+    """Until a file is there."""
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} does not come"
+        threading.Event().wait(0.005)
+
+
 def wait_for_line(path: pathlib.Path, line: str) -> None:
     # tail -F waits for the file and then for its growth, without polling where there is inotify.
     with subprocess.Popen(["tail", "-F", "-n", "+1", str(path)], stdout=subprocess.PIPE, text=True) as tail:
@@ -169,6 +179,15 @@ def test_an_interrupt_while_the_stack_starts_leaves_nothing(root: str) -> None:
         assert cli.end() == 130
     assert cli.lines == []
     assert cli.err == "trivet: interrupted before the task was launched\n"
+
+
+@pytest.mark.parametrize("moment", ["run", "logs/runner.log", "run/agent.sock"])
+def test_an_interrupt_while_our_own_services_start_is_one_line(root: str, moment: str) -> None:
+    with trivet(root, "run", "--dir", root, "--output", "json", example("web")) as cli:
+        wait_for_path(pathlib.Path(root, moment))
+        cli.interrupt()
+        assert cli.end() == 130
+    assert cli.err in {"trivet: interrupted before the task was launched\n", "trivet: interrupted\n"}
 
 
 @pytest.mark.parametrize(("command", "status"), [(["true"], 0), (["false"], 1)])

@@ -296,9 +296,10 @@ class Stack:
         options: Sequence[str] = (),
         kill_grace: float | None = None,
         watch: bool = True,
+        task_id: str = "",
     ) -> LaunchedTask:
         self._count += 1
-        task_id = f"task-{self._count}"
+        task_id = task_id or f"task-{self._count}"
         info = mesos_pb2.TaskInfo(name=task_id, data=json.dumps(task).encode())
         info.task_id.value = task_id
         info.agent_id.value = ""
