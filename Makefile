@@ -1,6 +1,7 @@
 # Every target makes its own set-up: the first `make run` on a fresh machine is all there is to do.
 PYTHON ?= python3
-VENV ?= .venv
+# Another Python gets an environment of its own.
+VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROTOS := $(shell find protos -name '*.proto')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import re
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="trivet", description="Trivet, a Mesos executor whose parts can be restarted."
     )
+    parser.add_argument("--version", action="version", version=importlib.metadata.version("trivet"))
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     _add_run(
         verbs.add_parser(
