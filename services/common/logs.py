@@ -52,6 +52,25 @@ class PatientHandler(logging.StreamHandler):  # type: ignore[type-arg]
         loop.call_soon(super().emit, record)
 
 
+class Occasional:
+    """Lets a complaint through once a minute: what goes wrong every second for every task is said once."""
+
+    def __init__(self, pause_secs: float = 60.0) -> None:
+        self._pause_secs = pause_secs
+        self._not_before = 0.0
+        self._left_out = 0
+
+    def error(self, logger: logging.Logger, message: str, fields: dict[str, object]) -> None:
+        """Logs an error, or counts it for the next time."""
+        now = time.monotonic()
+        if now < self._not_before:
+            self._left_out += 1
+            return
+        self._not_before = now + self._pause_secs
+        logger.error(message, extra={"fields": {**fields, "left_out": self._left_out}})
+        self._left_out = 0
+
+
 def configure(service: str, level: str = "info") -> None:
     """Sets the root logger up. Call once, from `main`."""
     handler = PatientHandler(sys.stderr)

@@ -11,6 +11,7 @@ import grpc
 
 from services.common.journal import JournalUnavailable
 from services.common.keys import TaskKey
+from services.common.logs import Occasional
 from services.common.watch import Broadcast
 from services.reporter import records as rec
 from services.reporter.chain import Framework
@@ -73,6 +74,7 @@ class Reporter:
         self._writer = writer or StatusWriter()
         self._executors = Executors()
         self.journal_errors = 0
+        self._complaint = Occasional()
 
     def load(self) -> None:
         """Takes up the tasks of an earlier process.
@@ -278,7 +280,7 @@ class Reporter:
 
     def _count_journal_error(self, task: ReportedTask, error: JournalUnavailable) -> None:
         self.journal_errors += 1
-        logger.error("journal not written", extra={"fields": {"task": str(task.key), "error": str(error)}})
+        self._complaint.error(logger, "journal not written", {"task": str(task.key), "error": str(error)})
 
     def _all(self) -> Iterator[ReportedTask]:
         yield from self._store.finished.values()

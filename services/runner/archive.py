@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from services.common.journal import JournalCorrupt, JournalUnavailable
+from services.common.logs import Occasional
 from services.runner import header, views
 from services.runner.header import Summary
 from services.runner.records import BadRecord
@@ -28,6 +29,7 @@ class Archive:
     def __init__(self, store: Store, keep: int = KEEP) -> None:
         self._store = store
         self._keep = keep
+        self._complaint = Occasional()
         # Serialised trivet.runner.v1.Task: a fraction of what the messages take.
         self._tasks: dict[TaskKey, bytes] = {}
 
@@ -46,7 +48,7 @@ class Archive:
         try:
             book.log.rewrite([header.encode(summary)])
         except JournalUnavailable as error:
-            _LOG.error("task not archived", extra={"fields": {"task": str(book.key), "error": str(error)}})
+            self._complaint.error(_LOG, "task not archived", {"task": str(book.key), "error": str(error)})
             return False
         book.log.close()
         self._keep_task(summary)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.keys import Executor, TaskKey
-from services.common.logs import JsonFormatter
+from services.common.logs import JsonFormatter, Occasional
 from services.common.tokens import TokenStore
 from services.common.watch import Broadcast, SlowSubscriber
 
@@ -95,3 +95,14 @@ def test_a_log_line_is_one_json_object() -> None:
     assert "\n" not in line
     assert json.loads(line)["task"] == "t"
     assert json.loads(line)["msg"] == "two\nlines ä"
+
+
+def test_a_complaint_that_comes_every_second_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    complaint, logger = Occasional(), logging.getLogger("test")
+    for _ in range(5):
+        complaint.error(logger, "disk full", {})
+    assert len(caplog.records) == 1
+    at_once = Occasional(pause_secs=0)
+    for _ in range(2):
+        at_once.error(logger, "disk full", {})
+    assert len(caplog.records) == 3
