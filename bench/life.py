@@ -10,11 +10,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.integration.faults.stack import wait_dead
+from tests.integration.faults.processes import wait_dead
 
 if TYPE_CHECKING:
     from bench.execs import ExecWatch
-    from tests.integration.faults.stack import Gate, LaunchedTask, Stack
+    from tests.integration.faults.launched import LaunchedTask
+    from tests.integration.faults.parts import Gate
+    from tests.integration.faults.stack import Stack
 
 
 # Between rounds, so that the end of one does not compete with the start of the next.

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from tests.integration.faults.stack import SERVICES, TIMEOUT, Part, Stack
+from tests.integration.faults.parts import Part
+from tests.integration.faults.processes import TIMEOUT
+from tests.integration.faults.stack import SERVICES, Stack
 from trivet.link.v1 import link_pb2
 from trivet.runner.v1 import runner_pb2, runner_pb2_grpc
 

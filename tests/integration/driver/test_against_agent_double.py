@@ -11,7 +11,8 @@ import pytest
 
 from mesos.v1.executor import executor_pb2
 from tests.integration.driver.agent_double import AgentDouble, ExecutorUnderTest, framed, kill, launch
-from tests.integration.faults.stack import Stack, children_of, wait_dead
+from tests.integration.faults.processes import children_of, wait_dead
+from tests.integration.faults.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.register_assert_rewrite("tests.integration.faults.stack", "tests.integration.faults.staged")
+for _name in ("launched", "parts", "processes", "stack", "staged"):
+    pytest.register_assert_rewrite(f"tests.integration.faults.{_name}")
 
 from tests.integration.faults.stack import Stack  # noqa: E402 - its assertions are to be rewritten first
 

@@ -6,11 +6,14 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from tests.integration.faults.stack import SERVICES, LaunchedTask, Stack, start_ticks, wait_until
+from tests.integration.faults.processes import start_ticks, wait_until
+from tests.integration.faults.stack import SERVICES, Stack
 from trivet.runner.v1 import runner_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.integration.faults.launched import LaunchedTask
 
 STAGES = ("starting", "running", "killing", "finalizing")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.faults.stack import wait_dead
+from tests.integration.faults.processes import wait_dead
 from tests.integration.faults.staged import StagedTask
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from tests.integration.faults.stack import wait_dead
+from tests.integration.faults.processes import wait_dead
 
 if TYPE_CHECKING:
     from tests.integration.faults.stack import Stack

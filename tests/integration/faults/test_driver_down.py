@@ -7,7 +7,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.integration.faults.stack import wait_dead
+from tests.integration.faults.processes import wait_dead
 from tests.integration.faults.staged import StagedTask
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from tests.integration.faults.stack import start_ticks, wait_dead, wait_until
+from tests.integration.faults.processes import start_ticks, wait_dead, wait_until
 from tests.integration.faults.staged import StagedTask
 
 if TYPE_CHECKING:

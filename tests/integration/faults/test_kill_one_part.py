@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.faults.stack import SERVICES, wait_dead
+from tests.integration.faults.processes import wait_dead
+from tests.integration.faults.stack import SERVICES
 from tests.integration.faults.staged import STAGES, StagedTask, kill_part
 
 if TYPE_CHECKING:
