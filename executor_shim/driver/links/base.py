@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from executor_shim.driver.links.link import Link
@@ -21,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 PROTOCOL = 1
 
 
-class BasePeer:
+class BasePeer(ABC):
     """One service. Subclasses name it, and handle what it says beyond Hello."""
 
     name: str
@@ -129,9 +130,9 @@ class BasePeer:
         """The stream has broken."""
         self._hub.watchman.review_all()
 
+    @abstractmethod
     def handle(self, kind: str, content: Any, task: Task) -> None:
         """A message of the service about a task."""
-        raise NotImplementedError
 
     def unknown(self, kind: str, content: Any) -> None:
         """A message about a task that the driver does not have."""
