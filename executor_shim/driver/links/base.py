@@ -134,7 +134,7 @@ class BasePeer(ABC):
     def handle(self, kind: str, content: Any, task: Task) -> None:
         """A message of the service about a task."""
 
-    def unknown(self, kind: str, content: Any) -> None:
+    def unknown(self, kind: str, content: Any) -> None:  # noqa: B027 - only the reporter waits for an answer
         """A message about a task that the driver does not have."""
 
     # Keys
