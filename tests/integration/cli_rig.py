@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import select
 import signal
 import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from tests.integration.ready import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,7 +104,7 @@ def trivet(root: str, *argv: str, **environment: str) -> Iterator[Cli]:
             cli.process.kill()
             cli.process.wait()
             for fd in ends:
-                select.select([fd], [], [], SECS)
+                readable(fd, SECS)
                 os.close(fd)
         for stream in (cli.process.stdout, cli.process.stderr):
             if stream is not None:

@@ -10,17 +10,18 @@ import array
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor_shim.coordinator.wire import Channel
+from tests.integration.ready import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -72,7 +73,7 @@ class DriverDouble:
 
     def read(self, seconds: float) -> None:
         """Read what comes within some seconds, at least once."""
-        select.select([self.channel], [], [], seconds)
+        readable(self.channel, seconds)
         self.channel.receive()
         while (event := self.channel.take()) is not None:
             self.events.append(event)
@@ -233,7 +234,7 @@ def wait_until(condition: Callable[[], Any], patience: float = PATIENCE) -> None
     while not condition():
         if time.monotonic() > end:
             raise AssertionError("has not come true")
-        select.select([], [], [], 0.005)
+        threading.Event().wait(0.005)
 
 
 def gone(pid: int) -> bool:

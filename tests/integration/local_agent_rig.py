@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import select
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from mesos.v1 import mesos_pb2
 from services.local_agent import records
 from services.local_agent.process_tree import Process, read_process, read_table
 from services.local_agent.store import Store
+from tests.integration.ready import readable
 from trivet.agent.v1 import agent_pb2, agent_pb2_grpc
 
 if TYPE_CHECKING:
@@ -200,8 +200,7 @@ def wait_gone(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        readable, _, _ = select.select([pidfd], [], [], TIMEOUT)
-        assert readable, f"process {pid} does not end"
+        assert readable(pidfd, TIMEOUT), f"process {pid} does not end"
     finally:
         os.close(pidfd)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.cli.children import Child, StackFailed
+from tests.integration.ready import readable
 
 if TYPE_CHECKING:
     import pathlib
@@ -156,10 +156,10 @@ def test_processes_do_not_outlive_a_killed_parent(module: pathlib.Path) -> None:
     fifo = os.open(parent / "starts", os.O_RDWR)
     keeper = subprocess.Popen([sys.executable, "-c", script, str(parent / "starts"), str(parent / "log")])
     try:
-        assert select.select([fifo], [], [], SECS)[0]
+        assert readable(fifo, SECS)
         pidfd = os.pidfd_open(int(os.read(fifo, 64)))
         keeper.kill()
-        assert select.select([pidfd], [], [], SECS)[0], "the process still lives"
+        assert readable(pidfd, SECS), "the process still lives"
         os.close(pidfd)
     finally:
         keeper.kill()

@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import pty
-import select
 import signal
 import socket
 import subprocess
@@ -31,6 +30,7 @@ from tests.integration.cli_rig import (
     transitions,
     trivet,
 )
+from tests.integration.ready import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -254,7 +254,7 @@ def test_nothing_outlives_a_killed_trivet(root: str) -> None:
         assert len(ends) >= 7, "four of the stack, coordinator, driver, process, and trivet itself"
         cli.process.kill()
         for pid, fd in ends.items():
-            assert select.select([fd], [], [], SECS)[0], f"{pid} still lives"
+            assert readable(fd, SECS), f"{pid} still lives"
             os.close(fd)
 
 
@@ -275,7 +275,7 @@ def test_a_terminal_gets_the_live_picture(root: str) -> None:
     with subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "xterm"}) as process:
         os.close(slave)
         screen = b""
-        while select.select([master], [], [], SECS)[0]:
+        while readable(master, SECS):
             try:
                 screen += os.read(master, 65536)
             except OSError:  # the other side is closed: all is read

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.coordinator_rig import PATIENCE, gone, now, rig, wait_until
+from tests.integration.ready import writable
 
 
 def test_killed_driver_is_replaced_and_its_successor_told_everything(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_driver_that_reads_nothing_is_replaced_before_it_fills_the_memory(tmp_pa
             sent += 1
             assert sent < 2000
             while first.channel.pending > 1 << 20 and not gone(first.pid):
-                select.select([], [first.channel], [], 0.1)
+                writable(first.channel, 0.1)
                 first.channel.flush()
         second = r.driver()
         assert len(second.event("state")["tasks"]["t"]["runs"]) == 1

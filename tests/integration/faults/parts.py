@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING
 
 from tests.integration.faults.processes import TIMEOUT
+from tests.integration.ready import readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,8 +64,7 @@ class Gate:
         """The next line that a process wrote."""
         deadline = time.monotonic() + timeout
         while b"\n" not in self._buffer:
-            ready, _, _ = select.select([self._fd], [], [], max(deadline - time.monotonic(), 0))
-            assert ready, f"nothing came through {self.path}"
+            assert readable(self._fd, max(deadline - time.monotonic(), 0)), f"nothing came through {self.path}"
             self._buffer += os.read(self._fd, 4096)
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode()

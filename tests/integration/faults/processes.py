@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+
+from tests.integration.ready import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +33,7 @@ def wait_dead(pid: int, timeout: float = TIMEOUT) -> None:
     except ProcessLookupError:
         return
     try:
-        ready, _, _ = select.select([fd], [], [], timeout)
-        assert ready, f"process {pid} lives on: {command_line(pid)}"
+        assert readable(fd, timeout), f"process {pid} lives on: {command_line(pid)}"
     finally:
         os.close(fd)
 
