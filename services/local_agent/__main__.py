@@ -21,8 +21,8 @@ from services.common.journal import JournalCorrupt, JournalUnavailable
 from services.common.server import CHANNEL_OPTIONS, PublicSocket, add_standard_services
 from services.local_agent import settings as command_line
 from services.local_agent.agent import LocalAgent
-from services.local_agent.environment import LIBPROCESS_ID
-from services.local_agent.records import RecordError
+from services.local_agent.containers.environment import LIBPROCESS_ID
+from services.local_agent.core.records import RecordError
 from services.local_agent.servicer import SERVICE_NAME, LocalAgentServicer
 from services.local_agent.store import Store, WorkDirInUse
 from trivet.agent.v1 import agent_pb2_grpc

@@ -10,24 +10,26 @@ import uuid
 from typing import TYPE_CHECKING, TypeVar
 
 from services.common.journal import JournalUnavailable
-from services.local_agent import actions, environment, launch_validation, store
-from services.local_agent.endpoint import Endpoint
-from services.local_agent.launcher import Command, LaunchFailed, PosixLauncher
-from services.local_agent.machine import Machine, Phase
-from services.local_agent.process_tree import find_session_leader
-from services.local_agent.step import Config, Moment
+from services.local_agent import store
+from services.local_agent.containers import environment
+from services.local_agent.containers.posix import Command, LaunchFailed, PosixLauncher
+from services.local_agent.containers.process_tree import find_session_leader
+from services.local_agent.core import actions, launch_validation
+from services.local_agent.core.machine import Machine, Phase
+from services.local_agent.core.step import Config, Moment
+from services.local_agent.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mesos.v1 import mesos_pb2
-    from services.local_agent.actions import Action, Timer
-    from services.local_agent.endpoint import Connection
-    from services.local_agent.http import Request
-    from services.local_agent.machine import Outcome
-    from services.local_agent.model import AgentState, Executor
+    from services.local_agent.core.actions import Action, Timer
+    from services.local_agent.core.machine import Outcome
+    from services.local_agent.core.model import AgentState, Executor
+    from services.local_agent.core.tasks import Killed, Launched
     from services.local_agent.settings import Settings
-    from services.local_agent.tasks import Killed, Launched
+    from services.local_agent.wire.endpoint import Connection
+    from services.local_agent.wire.http import Request
     from trivet.agent.v1 import agent_pb2
 
     Job = Callable[[str], Awaitable[None]]

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from services.local_agent.agent import NotReady
-from services.local_agent.model import ExecutorState
-from services.local_agent.tasks import AlreadyLaunched, Killed, OrderRefused
+from services.local_agent.core.model import ExecutorState
+from services.local_agent.core.tasks import AlreadyLaunched, Killed, OrderRefused
 from trivet.agent.v1 import agent_pb2, agent_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from services.local_agent.agent import LocalAgent
-    from services.local_agent.model import Executor
+    from services.local_agent.core.model import Executor
 
     Context = grpc.aio.ServicerContext[Any, Any]
 

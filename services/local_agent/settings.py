@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.common.attach import VERSION
-from services.local_agent import durations, resources
-from services.local_agent.environment import EnvironmentFlags
+from services.local_agent.containers import resources
+from services.local_agent.containers.environment import EnvironmentFlags
+from services.local_agent.core import durations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,9 @@ import uuid
 from typing import TYPE_CHECKING
 
 from services.common.journal import Journal
-from services.local_agent import records
-from services.local_agent.evolve import apply
-from services.local_agent.model import AgentState
+from services.local_agent.core import records
+from services.local_agent.core.evolve import apply
+from services.local_agent.core.model import AgentState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from services.local_agent import dialect_reader
+from services.local_agent.wire import dialect_reader
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from services.local_agent import dialect_writer
+from services.local_agent.wire import dialect_writer
 from tests.conformance import recording
 from tests.conformance.recording import Event
 from tests.conformance.replay import Flow, Player

@@ -16,8 +16,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesos.v1 import mesos_pb2
-from services.local_agent import records
-from services.local_agent.process_tree import Process, read_process, read_table
+from services.local_agent.containers.process_tree import Process, read_process, read_table
+from services.local_agent.core import records
 from services.local_agent.store import Store
 from tests.integration.ready import readable
 from trivet.agent.v1 import agent_pb2, agent_pb2_grpc

@@ -13,7 +13,7 @@ import pytest
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
 from services.common.journal import Journal
-from services.local_agent import records
+from services.local_agent.core import records
 from tests.integration.executor_double import ExecutorDouble
 from tests.integration.local_agent_rig import AgentUnderTest, alive, task_info, wait_gone
 

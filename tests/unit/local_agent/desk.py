@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from services.local_agent import actions, durations, records
-from services.local_agent.actions import Action, Timer, TimerKind
-from services.local_agent.evolve import apply
-from services.local_agent.http import Request
-from services.local_agent.machine import Machine, Outcome
-from services.local_agent.model import AgentState, Framework
-from services.local_agent.step import Config, Moment
+from services.local_agent.core import actions, durations, records
+from services.local_agent.core.actions import Action, Timer, TimerKind
+from services.local_agent.core.evolve import apply
+from services.local_agent.core.machine import Machine, Outcome
+from services.local_agent.core.model import AgentState, Framework
+from services.local_agent.core.step import Config, Moment
+from services.local_agent.wire.http import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from services.local_agent import dialect_reader, dialect_writer
-from services.local_agent.dialect_reader import DialectError
+from services.local_agent.wire import dialect_reader, dialect_writer
+from services.local_agent.wire.dialect_reader import DialectError
 
 PREFIX = "Failed to convert JSON into Call protobuf: "
 IDS = '"executor_id":{"value":"e"},"framework_id":{"value":"f"}'

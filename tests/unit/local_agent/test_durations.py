@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.local_agent import durations
+from services.local_agent.core import durations
 
 SECOND = 10**9
 

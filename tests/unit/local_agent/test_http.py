@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.local_agent import http
-from services.local_agent.http import ProtocolError, RequestParser
+from services.local_agent.wire import http
+from services.local_agent.wire.http import ProtocolError, RequestParser
 
 BODY = b'{"type":"HEARTBEAT"}'
 PLAIN = b"POST /a HTTP/1.1\r\nContent-Type: x\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from mesos.v1 import mesos_pb2
-from services.local_agent.launch_validation import normalise
-from services.local_agent.model import AgentState, Framework
-from services.local_agent.tasks import OrderRefused
+from services.local_agent.core.launch_validation import normalise
+from services.local_agent.core.model import AgentState, Framework
+from services.local_agent.core.tasks import OrderRefused
 from trivet.agent.v1 import agent_pb2
 
 Change = Callable[[agent_pb2.LaunchTaskRequest], object]

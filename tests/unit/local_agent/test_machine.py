@@ -6,14 +6,21 @@ import pytest
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from services.local_agent import actions
-from services.local_agent.actions import CancelTimer, DestroyContainer, LaunchContainer, StartTimer, Timer, TimerKind
-from services.local_agent.http import Request
-from services.local_agent.machine import Phase
-from services.local_agent.model import TERMINAL_STATES, AgentState, ExecutorState
-from services.local_agent.step import Moment
-from services.local_agent.tasks import AlreadyLaunched, Killed, OrderRefused
-from services.local_agent.update_filter import RULES
+from services.local_agent.core import actions
+from services.local_agent.core.actions import (
+    CancelTimer,
+    DestroyContainer,
+    LaunchContainer,
+    StartTimer,
+    Timer,
+    TimerKind,
+)
+from services.local_agent.core.machine import Phase
+from services.local_agent.core.model import TERMINAL_STATES, AgentState, ExecutorState
+from services.local_agent.core.step import Moment
+from services.local_agent.core.tasks import AlreadyLaunched, Killed, OrderRefused
+from services.local_agent.core.update_filter import RULES
+from services.local_agent.wire.http import Request
 from tests.unit.local_agent.desk import EXECUTOR, FRAMEWORK, NOW, Desk, framework, running, task_info
 
 Call = executor_pb2.Call

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mesos.v1 import mesos_pb2
-from services.local_agent.actions import TimerKind
-from services.local_agent.machine import Phase
-from services.local_agent.model import TERMINAL_STATES, AgentState, ExecutorState
-from services.local_agent.tasks import OrderRefused
+from services.local_agent.core.actions import TimerKind
+from services.local_agent.core.machine import Phase
+from services.local_agent.core.model import TERMINAL_STATES, AgentState, ExecutorState
+from services.local_agent.core.tasks import OrderRefused
 from tests.unit.local_agent.desk import EXECUTOR, FRAMEWORK, NOW, Desk
 
 TASKS = st.sampled_from(["t1", "t2", "t3"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mesos.v1 import mesos_pb2
-from services.local_agent import actions
-from services.local_agent.actions import DestroyContainer, StartTimer, Timer, TimerKind
-from services.local_agent.machine import Phase
+from services.local_agent.core import actions
+from services.local_agent.core.actions import DestroyContainer, StartTimer, Timer, TimerKind
+from services.local_agent.core.machine import Phase
 from tests.unit.local_agent.desk import Desk, running
 
 RUNNING = mesos_pb2.TASK_RUNNING

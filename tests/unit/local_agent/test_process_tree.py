@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from services.local_agent.process_tree import Process, find_session_leader, members, read_process
+from services.local_agent.containers.process_tree import Process, find_session_leader, members, read_process
 
 
 def process(pid: int, parent: int, group: int, session: int) -> Process:

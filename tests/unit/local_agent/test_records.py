@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.local_agent import records
-from services.local_agent.records import Record
+from services.local_agent.core import records
+from services.local_agent.core.records import Record
 
 VALUES: dict[str, st.SearchStrategy[object]] = {
     "str": st.text(st.characters(exclude_categories=["Cs"])),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.local_agent import durations, resources, settings
+from services.local_agent import settings
+from services.local_agent.containers import resources
+from services.local_agent.core import durations
 
 
 def test_defaults_are_those_of_mesos() -> None:

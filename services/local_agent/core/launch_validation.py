@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from mesos.v1 import mesos_pb2
-from services.local_agent.model import AgentState, Framework
-from services.local_agent.tasks import OrderRefused
+from services.local_agent.core.model import AgentState, Framework
+from services.local_agent.core.tasks import OrderRefused
 
 if TYPE_CHECKING:
     from trivet.agent.v1 import agent_pb2

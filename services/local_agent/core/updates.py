@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.local_agent import records, statuses
-from services.local_agent.update_filter import Verdict, judge
+from services.local_agent.core import records, statuses
+from services.local_agent.core.update_filter import Verdict, judge
 
 if TYPE_CHECKING:
     from mesos.v1 import mesos_pb2
-    from services.local_agent.model import Executor
-    from services.local_agent.step import Step
+    from services.local_agent.core.model import Executor
+    from services.local_agent.core.step import Step
 
 
 def update(step: Step, sender: Executor, status: mesos_pb2.TaskStatus) -> Verdict:

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mesos.v1.executor import executor_pb2
-from services.local_agent import actions, records
-from services.local_agent.evolve import apply
+from services.local_agent.core import actions, records
+from services.local_agent.core.evolve import apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mesos.v1 import mesos_pb2
-    from services.local_agent.actions import Action
-    from services.local_agent.model import AgentState, Executor, Task
-    from services.local_agent.records import Record
+    from services.local_agent.core.actions import Action
+    from services.local_agent.core.model import AgentState, Executor, Task
+    from services.local_agent.core.records import Record
 
 
 @dataclass(frozen=True)

@@ -10,31 +10,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mesos.v1.executor import executor_pb2
-from services.local_agent import (
-    actions,
-    call_validation,
-    durations,
-    executors,
-    records,
-    statuses,
-    subscribing,
-    tasks,
-    updates,
-)
-from services.local_agent.actions import Timer, TimerKind
-from services.local_agent.call_validation import Refused
-from services.local_agent.model import AgentState, ExecutorState
-from services.local_agent.step import Step
-from services.local_agent.update_filter import Verdict
+from services.local_agent.core import actions, durations, executors, records, statuses, subscribing, tasks, updates
+from services.local_agent.core.actions import Timer, TimerKind
+from services.local_agent.core.model import AgentState, ExecutorState
+from services.local_agent.core.step import Step
+from services.local_agent.core.update_filter import Verdict
+from services.local_agent.wire import call_validation
+from services.local_agent.wire.call_validation import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mesos.v1 import mesos_pb2
-    from services.local_agent.http import Request
-    from services.local_agent.model import Executor, Framework
-    from services.local_agent.step import Config, Moment
-    from services.local_agent.tasks import Killed, Launched
+    from services.local_agent.core.model import Executor, Framework
+    from services.local_agent.core.step import Config, Moment
+    from services.local_agent.core.tasks import Killed, Launched
+    from services.local_agent.wire.http import Request
 
 T = TypeVar("T")
 _Call = executor_pb2.Call

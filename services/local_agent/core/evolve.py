@@ -6,8 +6,8 @@ from functools import singledispatch
 from typing import TYPE_CHECKING
 
 from mesos.v1 import mesos_pb2
-from services.local_agent import records
-from services.local_agent.model import (
+from services.local_agent.core import records
+from services.local_agent.core.model import (
     EXECUTOR_TRANSITIONS,
     AgentState,
     Executor,
@@ -21,7 +21,7 @@ from services.local_agent.model import (
 )
 
 if TYPE_CHECKING:
-    from services.local_agent.records import Record
+    from services.local_agent.core.records import Record
 
 
 def apply(state: AgentState, record: Record) -> None:

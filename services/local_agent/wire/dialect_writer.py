@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from services.local_agent.declaration_order import fields
+from services.local_agent.wire.declaration_order import fields
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from mesos.v1 import mesos_pb2
 
 if TYPE_CHECKING:
-    from services.local_agent.model import Executor, Framework
-    from services.local_agent.step import Step
+    from services.local_agent.core.model import Executor, Framework
+    from services.local_agent.core.step import Step
 
 _Status = mesos_pb2.TaskStatus
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from services.local_agent import actions, durations, records, statuses
-from services.local_agent.actions import Timer, TimerKind
-from services.local_agent.model import ENDING, ExecutorState, Termination
+from services.local_agent.core import actions, durations, records, statuses
+from services.local_agent.core.actions import Timer, TimerKind
+from services.local_agent.core.model import ENDING, ExecutorState, Termination
 
 if TYPE_CHECKING:
-    from services.local_agent.model import Executor
-    from services.local_agent.step import Step
+    from services.local_agent.core.model import Executor
+    from services.local_agent.core.step import Step
 
 _Status = mesos_pb2.TaskStatus
 SHUTDOWN = executor_pb2.Event(type=executor_pb2.Event.SHUTDOWN)

@@ -10,14 +10,14 @@ import time
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
-from services.local_agent import call_validation, dialect_writer, http, recordio
-from services.local_agent.environment import LIBPROCESS_ID
+from services.local_agent.containers.environment import LIBPROCESS_ID
+from services.local_agent.wire import call_validation, dialect_writer, http, recordio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mesos.v1.executor import executor_pb2
-    from services.local_agent.http import Request
+    from services.local_agent.wire.http import Request
 
     OnRequest = Callable[["Connection", Request, int], None]
     OnClosed = Callable[[int], None]

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.local_agent.process_tree import kill_tree, read_process
+from services.local_agent.containers.process_tree import kill_tree, read_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

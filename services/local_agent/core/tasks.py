@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from services.local_agent import actions, durations, records, statuses
-from services.local_agent.actions import Timer, TimerKind
-from services.local_agent.model import ENDING, Executor, ExecutorState, Framework
+from services.local_agent.core import actions, durations, records, statuses
+from services.local_agent.core.actions import Timer, TimerKind
+from services.local_agent.core.model import ENDING, Executor, ExecutorState, Framework
 
 if TYPE_CHECKING:
-    from services.local_agent.step import Step
+    from services.local_agent.core.step import Step
 
 
 class OrderRefused(Exception):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.local_agent import durations
+from services.local_agent.core import durations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from services.local_agent.model import Executor, Framework
+    from services.local_agent.core.model import Executor, Framework
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # libprocess' name of the agent's process; part of the long form of the API's path.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from services.local_agent.model import TERMINAL_STATES
+from services.local_agent.core.model import TERMINAL_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mesos.v1 import mesos_pb2
-    from services.local_agent.model import Task
+    from services.local_agent.core.model import Task
 
     Condition = Callable[[mesos_pb2.TaskStatus, Task | None, str], bool]
 

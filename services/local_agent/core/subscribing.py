@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from services.local_agent import actions, executors, records, statuses, updates
-from services.local_agent.actions import Timer, TimerKind
-from services.local_agent.call_validation import is_text, is_uuid
-from services.local_agent.model import ENDING, ExecutorState
+from services.local_agent.core import actions, executors, records, statuses, updates
+from services.local_agent.core.actions import Timer, TimerKind
+from services.local_agent.core.model import ENDING, ExecutorState
+from services.local_agent.wire.call_validation import is_text, is_uuid
 
 if TYPE_CHECKING:
-    from services.local_agent.model import Executor
-    from services.local_agent.step import Step
+    from services.local_agent.core.model import Executor
+    from services.local_agent.core.step import Step
 
 # Fixed in Mesos (slave/constants.hpp); --http_heartbeat_interval does not change it.
 HEARTBEAT_SECS = 1800.0

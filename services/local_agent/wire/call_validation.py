@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from services.local_agent import dialect_reader
+from services.local_agent.wire import dialect_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

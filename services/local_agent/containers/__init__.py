@@ -1,0 +1,1 @@
+"""Where executors run: launchers, their environment, their processes."""
