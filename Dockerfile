@@ -5,6 +5,7 @@ COPY pyproject.toml README.md ./
 COPY tools/hatch_build.py tools/generate_protos.py tools/
 COPY protos protos
 COPY executor_shim executor_shim
+COPY pytest_trivet pytest_trivet
 COPY services services
 RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 # The environment gets no pip of its own: it is only run from.

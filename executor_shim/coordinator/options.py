@@ -7,18 +7,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HELP = """\
-usage: trivet-executor --services DIR [--linger SECS] [--service-deadline SECS]
+usage: trivet-executor --services DIR [--linger SECS] [--service-deadline SECS] [--ack-timeout SECS]
 
 The executor that a Mesos agent launches: parent of all processes of its tasks.
 
   --services DIR           directory with runner.sock, health.sock and reporter.sock
   --linger SECS            stay so long after the last task has ended (default 0)
   --service-deadline SECS  give a task up when the services have not come so long after its launch (default 60)
+  --ack-timeout SECS       end without the acknowledgement of a task's terminal status when it has not come so long
+                           after it was sent (default 60)
   --help                   show this
   --version                show the version
 """
 
-_SECONDS = ("--linger", "--service-deadline", "--beat-timeout")
+_SECONDS = ("--linger", "--service-deadline", "--ack-timeout", "--beat-timeout")
 _FLAGS = ("--help", "--version")
 # For tests: another driver (JSON list), and how long a driver may be silent.
 _HIDDEN = ("--driver-argv", "--beat-timeout")

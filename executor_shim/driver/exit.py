@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from executor_shim.driver.state.entries import Task
 
 _LOG = logging.getLogger(__name__)
-# Mesos' built-in executors: an acknowledgement that has not come by then never comes.
-ACK_FAILSAFE = 60.0
 # Kept of SHUTDOWN's grace period, so that the exit is ours and not the agent's SIGKILL.
 EXIT_MARGIN = 0.5
 
@@ -102,7 +100,7 @@ class ExitPlan:
         subscribed_at = self._hub.subscription.subscribed_at
         if subscribed_at is None or task.latch is None or task.latch.acknowledged or task.key in self._given_up:
             return None
-        return max(task.latch.at, subscribed_at) + ACK_FAILSAFE
+        return max(task.latch.at, subscribed_at) + self._hub.options.ack_timeout
 
     def _end(self, code: int, why: str) -> None:
         _LOG.info("the executor ends with %d: %s", code, why)

@@ -17,6 +17,7 @@ from executor_shim.driver.agent.events import AgentEvents
 from executor_shim.driver.agent.subscription import Subscription
 from executor_shim.driver.clock import boottime
 from executor_shim.driver.exit import ExitPlan
+from executor_shim.driver.groups import Groups
 from executor_shim.driver.hands import Hands
 from executor_shim.driver.links.holdback import Holdback
 from executor_shim.driver.links.peers import Peers
@@ -27,6 +28,7 @@ from trivet.link.v1 import link_pb2
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
     from executor_shim.driver.agent.endpoint import Endpoint
     from executor_shim.driver.environment import Environment
@@ -67,6 +69,7 @@ class Hub:
         )
         self.peers = Peers(self)
         self.holdback = Holdback()
+        self.groups = Groups(self)
         self.prober = Prober(self)
         self.watchman = Watchman(self)
         self.exit_plan = ExitPlan(self)
@@ -88,6 +91,7 @@ class Hub:
             workers = [group.create_task(self.delivery.run())]
             workers += [group.create_task(link.run()) for link in self.peers.links]
             self.watchman.review_all()
+            self.groups.review_all()
             self.exit_plan.review()
             await self.done.wait()
             for worker in workers:
@@ -102,6 +106,15 @@ class Hub:
         task = self.book.launch(task_id, info, boottime())
         self.peers.launch(task)
         self.watchman.review(task)
+
+    def launch_group(self, infos: Sequence[tuple[str, bytes]]) -> None:
+        """Tasks have come together: (task id, TaskInfo). Those that live already are duplicates."""
+        new = [(task_id, info) for task_id, info in infos if self.book.live_task(task_id) is None]
+        if self.book.shutdown is not None or not new:
+            return
+        for task in self.book.launch_group(new, boottime()):
+            self.peers.launch(task)
+            self.watchman.review(task)
 
     def kill(self, task_id: str, grace: float | None) -> None:
         """KILL: the task's own grace period unless the event brings one."""
@@ -137,6 +150,7 @@ class Hub:
         end = EndRequest(cause, len(task.ends) + 1, grace, deadline, message, boottime())
         self.book.request_end(task, end)
         self.peers.end(task, end)
+        self.groups.drop(task)
         self.watchman.review(task)
 
     def acknowledged(self, uuid: bytes) -> None:
@@ -207,12 +221,22 @@ class Hub:
     # What the services say
 
     def on_task_state(self, task: Task, state: link_pb2.TaskState) -> None:
-        """The runner's newest word goes to the other two."""
-        if not task.task_state:
-            self.holdback.pass_on(partial(self.peers.accepted, task))
+        """The runner's newest word goes to the other two, when the task's group is decided."""
+        first, held = not task.task_state, self.groups.keeps_back(task, state)
         self.book.set_task_state(task, state.SerializeToString())
-        self.holdback.pass_on(partial(self.peers.task_state, state))
+        if held:
+            self.groups.review(task)
+        elif first:
+            self.tell_task_state(task, state)
+        else:
+            self.holdback.pass_on(partial(self.peers.task_state, state))
         self.watchman.review(task)
+
+    def tell_task_state(self, task: Task, state: link_pb2.TaskState | None) -> None:
+        """Health and reporter hear of a task for the first time; None: what the runner says now is not for them."""
+        self.holdback.pass_on(partial(self.peers.accepted, task))
+        if state is not None:
+            self.holdback.pass_on(partial(self.peers.task_state, state))
 
     def on_verdict(self, task: Task, verdict: link_pb2.Verdict) -> None:
         """Health's newest word goes to the reporter, and a death sentence to the runner."""
@@ -226,38 +250,31 @@ class Hub:
         """The runner wants a process. A task that is over gets none, whatever a mistaken runner thinks."""
         if task.latch is not None:
             return
-        env = dict(start.env)
-        env.setdefault("PATH", self.environment.path)
+        if not self.groups.may_start(task):
+            self.groups.hold(task, (start.process, start.run), partial(self.start_run, task, start))
+            return
         if start.run >= KEPT_RUNS:
             self.hands.settle(task.key, start.process, start.run - KEPT_RUNS)
         self.holdback.begin((task.key, start.process, start.run))
-        self.hands.send(
-            {
-                "op": "start",
-                "task": task.key,
-                "process": start.process,
-                "run": start.run,
-                "argv": list(start.argv),
-                "env": env,
-                "cwd": start.cwd,
-                "user": start.user,
-                "stdout": start.stdout,
-                "stderr": start.stderr,
-                "profile": start.profile,
-                "sandbox": self.environment.sandbox,
-            }
-        )
+        self.hands.start_run(task.key, start, path=self.environment.path, sandbox=self.environment.sandbox)
 
     # Statuses
 
     def accept(self, task: Task, status: mesos_pb2.TaskStatus, epoch: str, n: int) -> bytes:
         """Puts a status into the outbox; returns its uuid. The caller has checked that it may."""
         uuid = statuses.new_uuid()
-        payload = statuses.finished(status, executor_id=self.environment.executor_id, uuid=uuid, now=time.time())
+        payload = statuses.finished(
+            status,
+            executor_id=self.environment.executor_id,
+            uuid=uuid,
+            now=time.time(),
+            check=statuses.check_type(task.info),
+        )
         self.book.accept(task, Accepted(epoch, n, uuid, status.state), payload, boottime())
         self.delivery.kick()
         if task.latch is not None:
             self.peers.latched(task)
+            self.groups.review(task)
             self.exit_plan.review()
         return uuid
 

@@ -11,6 +11,7 @@ class Options:
     """Descriptors from the coordinator, and the executor's own options."""
 
     __slots__ = (
+        "ack_timeout",
         "fd",
         "generation",
         "incarnation",
@@ -43,3 +44,5 @@ class Options:
         self.linger = float(values.get("--linger", 0))
         # Seconds until a task that no runner has taken is given up.
         self.service_deadline = float(values.get("--service-deadline", 60))
+        # Seconds after which a terminal status counts as never acknowledged (Mesos' built-in executors: 60).
+        self.ack_timeout = float(values.get("--ack-timeout", 60))

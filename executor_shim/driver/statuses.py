@@ -18,6 +18,14 @@ _RANKS = {
     **dict.fromkeys(TERMINAL_STATES, 4),
 }
 
+_Result = mesos_pb2.CheckStatusInfo
+# "No result" of a check; the agent refuses one without the message of its type.
+_CHECK_RESULTS: dict[int, mesos_pb2.CheckStatusInfo] = {
+    mesos_pb2.CheckInfo.COMMAND: _Result(type=mesos_pb2.CheckInfo.COMMAND, command=_Result.Command()),
+    mesos_pb2.CheckInfo.HTTP: _Result(type=mesos_pb2.CheckInfo.HTTP, http=_Result.Http()),
+    mesos_pb2.CheckInfo.TCP: _Result(type=mesos_pb2.CheckInfo.TCP, tcp=_Result.Tcp()),
+}
+
 
 def new_uuid() -> bytes:
     """16 raw bytes of a version 4 uuid: the agent refuses any other form."""
@@ -36,7 +44,13 @@ def rejection(task: Task, state: int) -> reporter_pb2.Rejection:
     return reporter_pb2.REJECTION_UNSPECIFIED
 
 
-def finished(status: mesos_pb2.TaskStatus, *, executor_id: str, uuid: bytes, now: float) -> bytes:
+def check_type(info: bytes) -> int:
+    """`CheckInfo.type` of a serialised TaskInfo; 0: the task defines no check that a status could speak of."""
+    check = mesos_pb2.TaskInfo.FromString(info).check
+    return check.type if check.HasField("type") else 0
+
+
+def finished(status: mesos_pb2.TaskStatus, *, executor_id: str, uuid: bytes, now: float, check: int = 0) -> bytes:
     """A serialised `Call.Update` of the status: from here on the same bytes until they are acknowledged.
 
     Args:
@@ -44,6 +58,8 @@ def finished(status: mesos_pb2.TaskStatus, *, executor_id: str, uuid: bytes, now
         executor_id: Of this executor; the agent does not add it.
         uuid: 16 bytes.
         now: Wall clock, seconds, for a status without a timestamp.
+        check: The task's `CheckInfo.type`, 0 without a check. Every update of such a task says something of it: that
+            there is no result when the proposal has none (Mesos: check_status in every update).
     """
     update = executor_pb2.Call.Update()
     update.status.CopyFrom(status)
@@ -54,6 +70,8 @@ def finished(status: mesos_pb2.TaskStatus, *, executor_id: str, uuid: bytes, now
         update.status.timestamp = now
     # Left to the agent: a wrong one would be dropped without a word.
     update.status.ClearField("agent_id")
+    if check in _CHECK_RESULTS and not update.status.HasField("check_status"):
+        update.status.check_status.CopyFrom(_CHECK_RESULTS[check])
     return update.SerializeToString()
 
 

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from services.cli.arguments import parse
+from services.cli.orders.arguments import VERBS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,10 @@ _INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status (2: it could not begin)."""
     options = parse(sys.argv[1:] if argv is None else argv)
+    if options.verb == "agent":
+        # The agent itself: `ps` and its own restarts find it under one name, and -P: a directory `services` where the
+        # user stands is not ours.
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "services.local_agent", *options.flags])  # noqa: S606
     # Children are started by vfork; gRPC's fork handlers cost time and guard nothing here.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     # A task's life is shown; gRPC's own words about a restarting service are not for the reader.
@@ -28,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from services.cli.up import up
 
             return up(options)
+        if options.verb in VERBS:
+            from services.cli.orders import run as order
+
+            return order(options)
         from services.cli.run import run
 
         return run(options)

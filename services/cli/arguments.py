@@ -7,6 +7,8 @@ import importlib.metadata
 import re
 from typing import TYPE_CHECKING
 
+from services.cli.orders import arguments as orders
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,6 +52,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     Everything behind the first `--` is the command, whatever it looks like.
     """
     words = list(argv)
+    if words[:1] == ["agent"]:
+        # All of it is the agent's, `--help` too.
+        return argparse.Namespace(verb="agent", flags=words[1:])
     command: list[str] | None = None
     if "--" in words:
         split = words.index("--")
@@ -59,6 +64,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     options.command = command
     if options.verb == "run":
         _check_run(parser, options)
+    elif options.verb in orders.VERBS:
+        orders.check(parser, options)
     elif command is not None:
         parser.error("`up` takes no command")
     return options
@@ -99,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     up.add_argument("--dir", required=True, metavar="DIR", help="where sockets, state and logs are; made when missing")
+    orders.add(verbs)
     return parser
 
 
@@ -113,7 +121,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "--port",
         action="append",
         default=[],
-        type=_port,
+        type=port,
         metavar="NAME:NUMBER",
         help="number of a named port; ports that the task refers to get free ones otherwise; may be repeated",
     )
@@ -136,7 +144,8 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     )
 
 
-def _port(text: str) -> tuple[str, int]:
+def port(text: str) -> tuple[str, int]:
+    """NAME:NUMBER of the command line."""
     match = _PORT.fullmatch(text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME:NUMBER")

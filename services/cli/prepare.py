@@ -14,6 +14,7 @@ from services.common.task import InvalidTask, load, parse_json, referenced_ports
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from mesos.v1 import mesos_pb2
 
@@ -42,10 +43,18 @@ def prepare(options: argparse.Namespace, run_dir: str) -> Prepared:
     Raises:
         CannotStart: it cannot be read, is invalid, or no port is free.
     """
-    data = command_task(options.command) if options.command else _read(options.task)
+    return prepare_data(command_task(options.command) if options.command else read(options.task), options.port, run_dir)
+
+
+def prepare_data(data: bytes, given_ports: Mapping[str, int], run_dir: str) -> Prepared:
+    """Gives a task its ports and checks it as the runner will.
+
+    Raises:
+        CannotStart: it is invalid, or no port is free.
+    """
     try:
         task, _ = parse_json(data)
-        ports = assign(referenced_ports(task), options.port)
+        ports = assign(referenced_ports(task), given_ports)
         info = task_info(data, task, ports=ports, run_dir=run_dir)
         loaded = load(info, hostname=socket.gethostname())
     except InvalidTask as invalid:
@@ -55,7 +64,12 @@ def prepare(options: argparse.Namespace, run_dir: str) -> Prepared:
     return Prepared(info=info, name=loaded.name, ports=ports, warnings=loaded.warnings)
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
+    """What is in a file; `-` is stdin.
+
+    Raises:
+        CannotStart: it cannot be read.
+    """
     try:
         if path == "-":
             return sys.stdin.buffer.read()

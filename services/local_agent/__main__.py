@@ -21,11 +21,15 @@ from services.common.journal import JournalCorrupt, JournalUnavailable
 from services.common.server import CHANNEL_OPTIONS, PublicSocket, add_standard_services
 from services.local_agent import settings as command_line
 from services.local_agent.agent import LocalAgent
+from services.local_agent.containers.contract import LauncherUnavailable
 from services.local_agent.containers.environment import LIBPROCESS_ID
 from services.local_agent.core.records import RecordError
+from services.local_agent.faults import restart
+from services.local_agent.faults.servicer import SERVICE_NAME as FAULT_SERVICE_NAME
+from services.local_agent.faults.servicer import FaultServicer
 from services.local_agent.servicer import SERVICE_NAME, LocalAgentServicer
 from services.local_agent.store import Store, WorkDirInUse
-from trivet.agent.v1 import agent_pb2_grpc
+from trivet.agent.v1 import agent_pb2_grpc, faults_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from services.local_agent.settings import Settings
 
 _LOG = logging.getLogger(__name__)
+DESCRIPTION = "agent.json"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,15 +51,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.makedirs(settings.run_dir, mode=0o755, exist_ok=True)
         store = Store(settings.work_dir)
         try:
-            return asyncio.run(_serve(settings, store))
+            result = asyncio.run(_serve(settings, store))
         finally:
             store.close()
-    except (OSError, WorkDirInUse, JournalCorrupt, JournalUnavailable, RecordError) as error:
+        if isinstance(result, restart.Restart):
+            restart.execute(result)
+        return result
+    except (OSError, WorkDirInUse, JournalCorrupt, JournalUnavailable, RecordError, LauncherUnavailable) as error:
         print(f"trivet-agent: {error}", file=sys.stderr)
         return 1
 
 
-async def _serve(settings: Settings, store: Store) -> int:
+async def _serve(settings: Settings, store: Store) -> int | restart.Restart:
+    """Returns the exit status, or how the process is to go on."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[signal.Signals] = loop.create_future()
 
@@ -66,11 +75,26 @@ async def _serve(settings: Settings, store: Store) -> int:
         loop.add_signal_handler(number, end, number)
     agent = LocalAgent(settings, store, store.load())
     await agent.start()
+    loop.add_signal_handler(signal.SIGUSR1, agent.leave)
     server = grpc.aio.server(options=CHANNEL_OPTIONS)
     agent_pb2_grpc.add_LocalAgentServiceServicer_to_server(LocalAgentServicer(agent), server)
-    statuses = add_standard_services(server, [SERVICE_NAME])
+    wanted: list[restart.Restart] = []
+
+    def start_again(how: restart.Restart) -> None:
+        if how.kill:
+            # A caller that looks for the agent by this file finds nothing until it is back.
+            _remove(os.path.join(settings.run_dir, DESCRIPTION))
+            restart.execute(how)
+        wanted.append(how)
+        end(signal.SIGTERM)
+
+    faults = FaultServicer(agent.faults, agent.apply_listening, start_again)
+    faults_pb2_grpc.add_FaultServiceServicer_to_server(faults, server)
+    statuses = add_standard_services(server, [SERVICE_NAME, FAULT_SERVICE_NAME])
     for name in ("", SERVICE_NAME):
         await statuses.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+    # Faults may be put into force before executors come.
+    await statuses.set(FAULT_SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
     socket = PublicSocket(settings.run_dir, "agent", 0o600)
     socket.bind(server)
     await server.start()
@@ -79,24 +103,26 @@ async def _serve(settings: Settings, store: Store) -> int:
     print(f"trivet-agent ready: executors at {settings.ip}:{agent.state.port}, control at {socket.public}", flush=True)
     serving = asyncio.create_task(_serving(agent, statuses))
     try:
-        waiting: list[asyncio.Future[Any]] = [ended, agent.failed]
+        waiting: list[asyncio.Future[Any]] = [ended, agent.failed, agent.left]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         await statuses.enter_graceful_shutdown()
         if agent.failed.done():
             _LOG.critical("cannot go on", extra={"fields": {"error": agent.failed.result()}})
             await agent.stop(destroy=False)
             return 1
-        await _stop(agent, destroy=settings.destroy_on_exit or ended.result() == signal.SIGINT)
+        destroy = settings.destroy_on_exit or (ended.done() and ended.result() == signal.SIGINT)
+        if await _stop(agent, destroy=destroy):
+            wanted.clear()
     finally:
         serving.cancel()
         await server.stop(0.2)
         for path in (description, socket.public):
             _remove(path)
-    return 0
+    return wanted[0] if wanted else 0
 
 
-async def _stop(agent: LocalAgent, *, destroy: bool) -> None:
-    """Stops; a second signal ends the waiting for containers that do not go."""
+async def _stop(agent: LocalAgent, *, destroy: bool) -> bool:
+    """Stops; a second signal ends the waiting for containers that do not go. True: there was one."""
     again = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -109,6 +135,7 @@ async def _stop(agent: LocalAgent, *, destroy: bool) -> None:
         stopping.result()
     else:
         stopping.cancel()
+    return again.is_set()
 
 
 async def _serving(agent: LocalAgent, statuses: health.aio.HealthServicer) -> None:
@@ -129,9 +156,10 @@ def _describe(settings: Settings, agent: LocalAgent, socket: PublicSocket) -> st
         "endpoint": f"http://{endpoint}/{LIBPROCESS_ID}/api/v1/executor",
         "agent_id": agent.state.agent_id,
         "control": f"unix:{socket.public}",
+        "domain_socket": settings.domain_socket,
         "work_dir": settings.work_dir,
     }
-    path = os.path.join(settings.run_dir, "agent.json")
+    path = os.path.join(settings.run_dir, DESCRIPTION)
     temporary = f"{path}.{os.getpid()}"
     with open(temporary, "w") as file:
         json.dump(value, file, indent=1)

@@ -1,45 +1,38 @@
-"""Carries out what the machine wants, and gives it what happens: sockets, processes, timers, log."""
+"""One agent's process: start, recovery, stop; between the machine, its log and its hands."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import time
+import random
+import resource
 import uuid
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from services.common.journal import JournalUnavailable
 from services.local_agent import store
-from services.local_agent.containers import environment
-from services.local_agent.containers.posix import Command, LaunchFailed, PosixLauncher
-from services.local_agent.containers.process_tree import find_session_leader
-from services.local_agent.core import actions, launch_validation
-from services.local_agent.core.machine import Machine, Phase
-from services.local_agent.core.step import Config, Moment
-from services.local_agent.wire.endpoint import Endpoint
+from services.local_agent.core import actions
+from services.local_agent.core.machine import Machine
+from services.local_agent.core.phase import Phase
+from services.local_agent.core.step import Config
+from services.local_agent.hands import Hands, now
+from services.local_agent.scheduler import Scheduler
+from services.local_agent.wire import domain_socket
+from services.local_agent.wire.auth import Authenticator
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-    from mesos.v1 import mesos_pb2
-    from services.local_agent.core.actions import Action, Timer
     from services.local_agent.core.machine import Outcome
     from services.local_agent.core.model import AgentState, Executor
-    from services.local_agent.core.tasks import Killed, Launched
+    from services.local_agent.faults.force import Faults
     from services.local_agent.settings import Settings
-    from services.local_agent.wire.endpoint import Connection
+    from services.local_agent.wire.connection import Connection
     from services.local_agent.wire.http import Request
-    from trivet.agent.v1 import agent_pb2
-
-    Job = Callable[[str], Awaitable[None]]
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
-
-
-class NotReady(Exception):
-    """The agent has not finished recovery, or it stops."""
 
 
 class LocalAgent:
@@ -55,247 +48,173 @@ class LocalAgent:
             executor_registration_timeout=settings.executor_registration_timeout,
             executor_reregistration_timeout=settings.executor_reregistration_timeout,
             executor_shutdown_grace_period=settings.executor_shutdown_grace_period,
+            not_found_for=settings.not_found_for,
+            unavailable_for=settings.unavailable_for,
+            cleanup=settings.cleanup,
+            abort_on_check_failure=settings.abort_on_check_failure,
+            authenticator=_authenticator(settings),
         )
-        self._machine = Machine(state, config, lambda: uuid.uuid4().bytes)
-        self._endpoint = Endpoint(self._request, self._machine.stream_closed)
-        self._launcher = PosixLauncher(self._container_exited)
-        self._timers: dict[Timer, asyncio.TimerHandle] = {}
-        self._jobs: dict[str, asyncio.Task[None]] = {}
-        self._changes: dict[str, asyncio.Future[None]] = {}
-        self._stopping = False
+        self._new_uuid = _uuids(settings.seed, state.starts)
+        self._machine = Machine(state, config, lambda: self._new_uuid().bytes)
+        self._hands = Hands(
+            settings, self._machine, on_request=self._request, perform=self.perform, on_error=self._fail
+        )
+        self.scheduler = Scheduler(settings, self._machine, self._hands, self.perform, self._new_uuid)
         # Done when the agent cannot go on, above all because its log cannot be written; the result says why.
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.ready = asyncio.Event()
+        # Done when the agent has left its master (SIGUSR1, --recover=cleanup) and nothing is left to do.
+        self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._recovery: asyncio.Task[None] | None = None
+        # Boot id of the process before this one.
+        self._old_boot = state.boot_id
 
     @property
     def state(self) -> AgentState:
         """For reading."""
         return self._machine.state
 
+    @property
+    def faults(self) -> Faults:
+        """What is in force."""
+        return self._hands.endpoint.faults
+
+    async def apply_listening(self) -> None:
+        """See `Endpoint.apply_listening`."""
+        await self._hands.endpoint.apply_listening()
+
     async def start(self) -> None:
-        """Listens, finds the containers of an earlier process again, and opens the re-registration window.
+        """Listens and finds the containers of an earlier process again; `ready` follows by itself.
+
+        Returns earlier, before the containers, when executors are to hear 404 for a while.
 
         Raises:
             OSError: The address cannot be used.
             JournalUnavailable: The log cannot be written.
         """
-        state = self._machine.state
         port = await self._listen()
-        boot = store.boot_id()
-        old_boot = state.boot_id
-        self._store.append(self._machine.start(state.agent_id or store.new_agent_id(), boot, port, _now()).records)
-        for executor in state.executors():
-            if old_boot != boot or not await self._adopt(executor):
-                self._perform(self._machine.container_exited(executor.container_id, None, None, _now()))
-        self._perform(self._machine.recovered(_now()))
-        self._note_phase()
+        if self._settings.domain_socket is not None:
+            await self._hands.endpoint.listen_unix(self._settings.domain_socket)
+        agent_id = self.state.agent_id or store.new_agent_id(self._new_uuid())
+        outcome = self._machine.start(agent_id, store.boot_id(), port, now())
+        self._store.append(outcome.records)
+        self._carry_out(outcome, None)
+        if self._recovery is not None:
+            await asyncio.wait([self._recovery])
+
+    async def _recover(self) -> None:
+        """Finds the containers of an earlier process again."""
+        for executor in self.state.executors():
+            if self._old_boot != self.state.boot_id or not await self._adopt(executor):
+                self.perform(self._machine.container_exited(executor.container_id, None, None, now()))
+        await self._hands.launcher.remove_unknown()
+        self.perform(self._machine.containers_recovered(now()))
+
+    def _recovery_done(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _LOG.critical("error in recovery", exc_info=error)
+            self._fail(f"recovery: {error}")
 
     async def _listen(self) -> int:
         known = self._settings.port or self.state.port
         try:
-            return await self._endpoint.listen(self._settings.ip, known)
+            return await self._hands.endpoint.listen(self._settings.ip, known)
         except OSError:
             if self._settings.port or not known or any(self.state.executors()):
                 # Executors of the last run would look for the agent where it was.
                 raise
-            return await self._endpoint.listen(self._settings.ip, 0)
+            return await self._hands.endpoint.listen(self._settings.ip, 0)
+
+    def leave(self) -> None:
+        """Leaves the master as Mesos' agent does at SIGUSR1: SHUTDOWN to all executors; `left` follows."""
+        self.perform(self._machine.leave(now()))
 
     async def stop(self, *, destroy: bool) -> None:
         """Ends the process' part. Executors live on unless `destroy`."""
-        self._stopping = True
+        self.scheduler.stopping = True
+        if self._recovery is not None and not self._recovery.done():
+            # Adoption takes milliseconds; what it has half done could not be destroyed.
+            await asyncio.wait([self._recovery])
         if destroy:
-            self._perform(self._machine.destroy_all(_now()))
-        # A process must not be started and then stay unrecorded.
-        await asyncio.gather(*self._jobs.values())
+            self.perform(self._machine.destroy_all(now()))
+        await self._hands.settle()
         if destroy:
-            await self._launcher.wait_idle()
-        self._endpoint.close()
-        for handle in self._timers.values():
-            handle.cancel()
-        self._launcher.close()
+            await self._hands.launcher.wait_idle()
+        self._hands.close()
+        if destroy and self._settings.domain_socket is not None:
+            domain_socket.remove(self._settings.domain_socket)
 
     async def _adopt(self, executor: Executor) -> bool:
         if not executor.pid:
             # The agent was killed between fork and log.
-            variable = os.fsencode(f"MESOS_DIRECTORY={executor.sandbox}")
-            leader = await asyncio.to_thread(find_session_leader, variable)
-            if leader is None:
+            launcher = self._hands.launcher
+            found = await asyncio.to_thread(launcher.find, executor.container_id, executor.sandbox)
+            if found is None:
                 return False
-            self._perform(self._machine.container_forked(executor.container_id, leader.pid, leader.start_ticks, _now()))
-        return self._launcher.adopt(executor.container_id, executor.pid, executor.start_ticks)
-
-    # The scheduler's side.
-
-    async def launch(self, request: agent_pb2.LaunchTaskRequest) -> tuple[Launched, str]:
-        """Launches; returns when the executor's process runs. The string is the framework's id.
-
-        Raises:
-            NotReady: The agent still recovers.
-            OrderRefused: Names the field that is wrong.
-        """
-        self._require_ready()
-        framework, task = launch_validation.normalise(request, self.state)
-        container_id = str(uuid.uuid4())
-        sandbox = store.sandbox_path(
-            self._settings.work_dir,
-            agent_id=self.state.agent_id,
-            framework_id=framework.framework_id,
-            executor_id=task.executor.executor_id.value,
-            container_id=container_id,
-        )
-        launched = self._perform(self._machine.launch(framework, task, container_id, sandbox, _now()))
-        job = self._jobs.get(launched.container_id)
-        if job is not None:
-            await asyncio.wait([job])
-        return launched, framework.framework_id
-
-    def kill(self, task_id: str, policy: mesos_pb2.KillPolicy | None) -> Killed:
-        """Passes a KILL on.
-
-        Raises:
-            NotReady: The agent still recovers.
-        """
-        self._require_ready()
-        return self._perform(self._machine.kill(task_id, policy, _now()))
-
-    def shut_down(self, executor: Executor) -> bool:
-        """SHUTDOWN, and destroy after the grace period.
-
-        Raises:
-            NotReady: The agent still recovers.
-        """
-        self._require_ready()
-        return self._perform(self._machine.shut_down(executor, _now()))
-
-    def changed(self, task_id: str) -> asyncio.Future[None]:
-        """Done when the scheduler gets the next status of the task. Shield it: it is shared."""
-        if task_id not in self._changes:
-            self._changes[task_id] = asyncio.get_running_loop().create_future()
-        return self._changes[task_id]
-
-    def _require_ready(self) -> None:
-        if self._machine.phase is not Phase.READY:
-            raise NotReady("the agent has not finished recovery")
-        if self._stopping:
-            raise NotReady("the agent stops")
-
-    # Inputs.
+            self.perform(self._machine.container_forked(executor.container_id, found.pid, found.start_ticks, now()))
+        return self._hands.launcher.adopt(executor.container_id, executor.pid, executor.start_ticks)
 
     def _request(self, connection: Connection, request: Request, stream: int) -> None:
-        self._perform(self._machine.request(request, stream, _now()), connection)
+        self.perform(self._machine.request(request, stream, now()), connection)
 
-    def _container_exited(self, container_id: str, code: int | None, number: int | None) -> None:
-        self._perform(self._machine.container_exited(container_id, code, number, _now()))
-
-    def _timer_fired(self, timer: Timer) -> None:
-        del self._timers[timer]
-        self._perform(self._machine.timer_fired(timer, _now()))
-        self._note_phase()
-
-    def _note_phase(self) -> None:
-        if self._machine.phase is Phase.READY:
-            self.ready.set()
-
-    # Actions.
-
-    def _perform(self, outcome: Outcome[T], connection: Connection | None = None) -> T:
+    def perform(self, outcome: Outcome[T], connection: Connection | None = None) -> T:
+        """Writes what an input caused to the log, and then does it; returns the answer for the input's sender."""
         try:
             self._store.append(outcome.records)
         except JournalUnavailable as error:
             # As Mesos' agent: what it cannot record it must not do, and it has already decided.
-            if not self.failed.done():
-                self.failed.set_result(str(error))
+            self._fail(str(error))
             return outcome.answer
-        for action in outcome.actions:
-            self._act(action, connection)
+        self._compact()
+        self._carry_out(outcome, connection)
         return outcome.answer
 
-    def _act(self, action: Action, connection: Connection | None) -> None:
-        match action:
-            case actions.SendEvent(stream, event):
-                self._endpoint.send(stream, event)
-            case actions.Respond(status, body, headers) if connection is not None:
-                connection.respond(status, body, headers)
-            case actions.OpenStream(stream, content_type) if connection is not None:
-                self._endpoint.open_stream(stream, connection, content_type)
-            case actions.EndStream(stream):
-                self._endpoint.end_stream(stream)
-            case actions.Notify(task_id):
-                change = self._changes.pop(task_id, None)
-                if change is not None and not change.done():
-                    change.set_result(None)
-            case actions.AwaitAcknowledgement(container_id, task_id, status_uuid):
-                # This scheduler acknowledges everything, in the next turn of the loop.
-                asyncio.get_running_loop().call_soon(self._acknowledge, container_id, task_id, status_uuid)
-            case actions.StartTimer(timer, seconds):
-                self._cancel(timer)
-                loop = asyncio.get_running_loop()
-                self._timers[timer] = loop.call_later(seconds, self._timer_fired, timer)
-            case actions.CancelTimer(timer):
-                self._cancel(timer)
-            case actions.LaunchContainer(container_id):
-                self._start_job(container_id, self._launch)
-            case actions.DestroyContainer(container_id):
-                self._start_job(container_id, self._destroy)
-            case _:
-                raise TypeError(f"no rule for {action}")
+    def _carry_out(self, outcome: Outcome[Any], connection: Connection | None) -> None:
+        for action in outcome.actions:
+            match action:
+                case actions.Notify() | actions.AwaitAcknowledgement() | actions.PassMessage():
+                    self.scheduler.act(action)
+                case actions.RecoverContainers():
+                    self._recovery = asyncio.create_task(self._recover())
+                    self._recovery.add_done_callback(self._recovery_done)
+                case actions.EndAgent():
+                    self._hands.endpoint.end_streams()
+                    if not self.left.done():
+                        self.left.set_result(None)
+                case actions.Abort(why):
+                    _LOG.critical("check failed, abort", extra={"fields": {"why": why}})
+                    # Of an interpreter nobody reads the core.
+                    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+                    os.abort()
+                case _:
+                    self._hands.act(action, connection)
+        if self._machine.phase is Phase.READY:
+            self.ready.set()
 
-    def _acknowledge(self, container_id: str, task_id: str, status_uuid: bytes) -> None:
-        self._perform(self._machine.scheduler_acknowledged(container_id, task_id, status_uuid, _now()))
-
-    def _cancel(self, timer: Timer) -> None:
-        handle = self._timers.pop(timer, None)
-        if handle is not None:
-            handle.cancel()
-
-    def _start_job(self, container_id: str, job: Job) -> None:
-        """One job at a time for a container: destroy waits for launch."""
-        previous = self._jobs.get(container_id)
-
-        async def run() -> None:
-            if previous is not None:
-                await asyncio.wait([previous])
-            await job(container_id)
-
-        self._jobs[container_id] = task = asyncio.create_task(run())
-        task.add_done_callback(lambda done: self._job_done(container_id, done))
-
-    def _job_done(self, container_id: str, task: asyncio.Task[None]) -> None:
-        if self._jobs.get(container_id) is task:
-            del self._jobs[container_id]
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self.failed.done():
-            _LOG.critical("error in a container's job", exc_info=error)
-            self.failed.set_result(f"container {container_id}: {error}")
-
-    async def _launch(self, container_id: str) -> None:
-        executor = self.state.containers[container_id]
+    def _compact(self) -> None:
         try:
-            forked = await self._launcher.launch(container_id, executor.sandbox, self._command(executor))
-        except LaunchFailed as error:
-            self._perform(self._machine.container_failed(container_id, str(error), _now()))
-            return
-        self._perform(self._machine.container_forked(container_id, forked.pid, forked.start_ticks, _now()))
+            self._store.compact_if_due(self.state)
+        except JournalUnavailable as error:
+            # The long log stands; the next try comes when it has grown by as much again.
+            _LOG.warning("log not compacted", extra={"fields": {"error": str(error)}})
 
-    async def _destroy(self, container_id: str) -> None:
-        if not await self._launcher.destroy(container_id):
-            # No process is known: nothing will report its end.
-            self._perform(self._machine.container_exited(container_id, None, None, _now()))
-
-    def _command(self, executor: Executor) -> Command:
-        variables = environment.build(
-            executor,
-            self.state.frameworks[executor.framework_id],
-            agent_id=self.state.agent_id,
-            ip=self._settings.ip,
-            port=self.state.port,
-            flags=self._settings.environment_flags,
-        )
-        command = executor.info.command
-        if command.shell:
-            return Command("/bin/sh", ["sh", "-c", command.value], variables)
-        return Command(command.value, list(command.arguments) or [command.value], variables)
+    def _fail(self, why: str) -> None:
+        if not self.failed.done():
+            self.failed.set_result(why)
 
 
-def _now() -> Moment:
-    return Moment(time.time(), time.monotonic())
+def _uuids(seed: int | None, starts: int) -> Callable[[], uuid.UUID]:
+    """Random ones; with a seed the same in every run.
+
+    `starts`: processes before this one, whose uuids must not come again.
+    """
+    if seed is None:
+        return uuid.uuid4
+    source = random.Random(f"{seed}:{starts}")  # noqa: S311 - reproducible is what is asked for
+    return lambda: uuid.UUID(bytes=source.randbytes(16), version=4)
+
+
+def _authenticator(settings: Settings) -> Authenticator | None:
+    key = settings.environment_flags.jwt_secret_key
+    return Authenticator(key) if settings.authenticate_http_executors and key is not None else None

@@ -5,23 +5,27 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from services.local_agent.agent import NotReady
 from services.local_agent.core.model import ExecutorState
 from services.local_agent.core.tasks import AlreadyLaunched, Killed, OrderRefused
+from services.local_agent.scheduler import NotFound, NotReady
 from trivet.agent.v1 import agent_pb2, agent_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from services.local_agent.agent import LocalAgent
     from services.local_agent.core.model import Executor
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
+Q = TypeVar("Q")
+A = TypeVar("A")
 SERVICE_NAME = agent_pb2.DESCRIPTOR.services_by_name["LocalAgentService"].full_name
 _STATES = {
     ExecutorState.REGISTERING: agent_pb2.EXECUTOR_STATE_REGISTERING,
@@ -29,6 +33,29 @@ _STATES = {
     ExecutorState.TERMINATING: agent_pb2.EXECUTOR_STATE_TERMINATING,
     ExecutorState.TERMINATED: agent_pb2.EXECUTOR_STATE_TERMINATED,
 }
+# The first type that fits decides.
+_CODES: dict[type[Exception], grpc.StatusCode] = {
+    AlreadyLaunched: grpc.StatusCode.ALREADY_EXISTS,
+    OrderRefused: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    NotReady: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+def _answering(
+    method: Callable[[Any, Q, Context], Awaitable[A]],
+) -> Callable[[Any, Q, Context], Awaitable[A]]:
+    """Refusals become status codes."""
+
+    @wraps(method)
+    async def run(self: object, request: Q, context: Context) -> A:
+        try:
+            return await method(self, request, context)
+        except tuple(_CODES) as error:
+            code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
+            await context.abort(code, str(error))
+
+    return run
 
 
 class LocalAgentServicer(agent_pb2_grpc.LocalAgentServiceServicer):  # type: ignore[misc]  # no stubs for gRPC code
@@ -36,17 +63,12 @@ class LocalAgentServicer(agent_pb2_grpc.LocalAgentServiceServicer):  # type: ign
 
     def __init__(self, agent: LocalAgent) -> None:
         self._agent = agent
+        self._scheduler = agent.scheduler
 
-    async def LaunchTask(self, request: agent_pb2.LaunchTaskRequest, context: Context) -> agent_pb2.LaunchTaskResponse:
-        """UNAVAILABLE while the agent recovers; INVALID_ARGUMENT names the field; ALREADY_EXISTS: the id is in use."""
-        try:
-            launched, framework_id = await self._agent.launch(request)
-        except NotReady as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        except AlreadyLaunched as error:
-            await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(error))
-        except OrderRefused as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+    @_answering
+    async def LaunchTask(self, request: agent_pb2.LaunchTaskRequest, _: Context) -> agent_pb2.LaunchTaskResponse:
+        """Returns when the executor's process runs."""
+        launched, framework_id = await self._scheduler.launch(request)
         return agent_pb2.LaunchTaskResponse(
             framework_id=framework_id,
             agent_id=self._agent.state.agent_id,
@@ -55,42 +77,98 @@ class LocalAgentServicer(agent_pb2_grpc.LocalAgentServiceServicer):  # type: ign
             launch_written_at=launched.launch_written_at,
         )
 
-    async def KillTask(self, request: agent_pb2.KillTaskRequest, context: Context) -> agent_pb2.KillTaskResponse:
-        """NOT_FOUND: no task of that id was ever launched here."""
-        await self._require_task(request.task_id, context)
+    @_answering
+    async def LaunchTaskGroup(
+        self, request: agent_pb2.LaunchTaskGroupRequest, _: Context
+    ) -> agent_pb2.LaunchTaskGroupResponse:
+        """All of them, or none."""
+        launched, framework_id = await self._scheduler.launch_group(request)
+        return agent_pb2.LaunchTaskGroupResponse(
+            framework_id=framework_id,
+            agent_id=self._agent.state.agent_id,
+            container_id=launched.container_id,
+            sandbox=launched.sandbox,
+            launch_written_at=launched.launch_written_at,
+        )
+
+    @_answering
+    async def KillTask(self, request: agent_pb2.KillTaskRequest, _: Context) -> agent_pb2.KillTaskResponse:
+        """Passes a KILL on."""
         policy = request.kill_policy if request.HasField("kill_policy") else None
-        try:
-            killed = self._agent.kill(request.task_id, policy)
-        except NotReady as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        sent = killed is Killed.SENT
+        sent = self._scheduler.kill(request.task_id, policy) is Killed.SENT
         written_at = self._agent.state.inboxes[request.task_id].kill_written_at if sent else 0.0
         return agent_pb2.KillTaskResponse(sent=sent, written_at=written_at)
 
+    @_answering
     async def ShutdownExecutor(
-        self, request: agent_pb2.ShutdownExecutorRequest, context: Context
+        self, request: agent_pb2.ShutdownExecutorRequest, _: Context
     ) -> agent_pb2.ShutdownExecutorResponse:
-        """NOT_FOUND: no such executor, or it is over."""
-        executor = self._agent.state.executor(request.framework_id, request.executor_id)
-        if executor is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "framework_id, executor_id: no such executor")
-        try:
-            return agent_pb2.ShutdownExecutorResponse(sent=self._agent.shut_down(executor))
-        except NotReady as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        """SHUTDOWN, and destroy after the grace period."""
+        return agent_pb2.ShutdownExecutorResponse(
+            sent=self._scheduler.shut_down(request.framework_id, request.executor_id)
+        )
+
+    @_answering
+    async def SendMessage(self, request: agent_pb2.SendMessageRequest, _: Context) -> agent_pb2.SendMessageResponse:
+        """MESSAGE to an executor."""
+        sent = self._scheduler.message(request.framework_id, request.executor_id, request.data)
+        return agent_pb2.SendMessageResponse(sent=sent)
+
+    @_answering
+    async def TearDown(self, request: agent_pb2.TearDownRequest, _: Context) -> agent_pb2.TearDownResponse:
+        """Ends a framework."""
+        self._scheduler.tear_down(request.framework_id)
+        return agent_pb2.TearDownResponse()
+
+    @_answering
+    async def DrainAgent(self, request: agent_pb2.DrainAgentRequest, _: Context) -> agent_pb2.DrainAgentResponse:
+        """KILL to every task."""
+        grace = request.max_grace_period.nanoseconds if request.HasField("max_grace_period") else None
+        if grace is not None and grace < 0:
+            raise OrderRefused("max_grace_period", "must not be negative")
+        return agent_pb2.DrainAgentResponse(task_ids=self._scheduler.drain(grace))
+
+    @_answering
+    async def SetBehavior(self, request: agent_pb2.SetBehaviorRequest, _: Context) -> agent_pb2.SetBehaviorResponse:
+        """At any time."""
+        self._scheduler.behave(
+            scheduler_acknowledges=(
+                request.scheduler_acknowledges if request.HasField("scheduler_acknowledges") else None
+            ),
+            master_connected=request.master_connected if request.HasField("master_connected") else None,
+        )
+        return agent_pb2.SetBehaviorResponse()
+
+    @_answering
+    async def AcknowledgeUpdate(
+        self, request: agent_pb2.AcknowledgeUpdateRequest, _: Context
+    ) -> agent_pb2.AcknowledgeUpdateResponse:
+        """What waits, or one update."""
+        return agent_pb2.AcknowledgeUpdateResponse(uuid=self._scheduler.acknowledge(request.task_id, request.uuid))
+
+    @_answering
+    async def ListExecutors(
+        self, _request: agent_pb2.ListExecutorsRequest, _: Context
+    ) -> agent_pb2.ListExecutorsResponse:
+        """Those that run, and the last ones that ended."""
+        state = self._agent.state
+        return agent_pb2.ListExecutorsResponse(executors=map(_executor, (*state.executors(), *state.ended)))
 
     async def WatchTask(
         self, request: agent_pb2.WatchTaskRequest, context: Context
     ) -> AsyncIterator[agent_pb2.WatchTaskResponse]:
         """NOT_FOUND: no task of that id was ever launched here. Ends with the agent only."""
-        await self._require_task(request.task_id, context)
+        try:
+            self._scheduler.require_task(request.task_id)
+        except NotFound as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         inbox = self._agent.state.inboxes[request.task_id]
         position = 0
         while True:
-            # Taken before the list is looked at: nothing that comes meanwhile is missed.
-            change = self._agent.changed(request.task_id)
-            while position < len(inbox.received):
-                entry = inbox.received[position]
+            # Taken before the statuses are looked at: nothing that comes meanwhile is missed.
+            change = self._scheduler.changed(request.task_id)
+            position = max(position, inbox.forgotten)
+            for entry in list(islice(inbox.received, position - inbox.forgotten, None)):
                 position += 1
                 yield agent_pb2.WatchTaskResponse(
                     status=entry.status,
@@ -98,19 +176,25 @@ class LocalAgentServicer(agent_pb2_grpc.LocalAgentServiceServicer):  # type: ign
                     launch_written_at=inbox.launch_written_at,
                     kill_written_at=inbox.kill_written_at,
                 )
-            await asyncio.shield(change)
+            # Between two answers more may have come, for which nobody will call again.
+            if position >= inbox.forgotten + len(inbox.received):
+                await asyncio.shield(change)
 
-    async def ListExecutors(
-        self, request: agent_pb2.ListExecutorsRequest, context: Context
-    ) -> agent_pb2.ListExecutorsResponse:
-        """Those that run, and the last ones that ended."""
-        del request, context
-        state = self._agent.state
-        return agent_pb2.ListExecutorsResponse(executors=map(_executor, (*state.executors(), *state.ended)))
-
-    async def _require_task(self, task_id: str, context: Context) -> None:
-        if task_id not in self._agent.state.inboxes:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"task_id: no task {task_id!r}")
+    async def WatchMessages(
+        self, request: agent_pb2.WatchMessagesRequest, context: Context
+    ) -> AsyncIterator[agent_pb2.WatchMessagesResponse]:
+        """From now on, for a framework that need not be known yet. Ends with the agent only."""
+        queue = self._scheduler.watch_messages(request.framework_id)
+        try:
+            # So that a caller knows from when on.
+            await context.send_initial_metadata(())
+            while True:
+                message, at = await queue.get()
+                yield agent_pb2.WatchMessagesResponse(
+                    executor_id=message.executor_id, data=message.data, received_at=at
+                )
+        finally:
+            self._scheduler.unwatch_messages(request.framework_id, queue)
 
 
 def _executor(executor: Executor) -> agent_pb2.Executor:

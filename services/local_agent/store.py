@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import os
-import uuid
 from typing import TYPE_CHECKING
 
 from services.common.journal import Journal
-from services.local_agent.core import records
+from services.local_agent.core import records, snapshot
 from services.local_agent.core.evolve import apply
 from services.local_agent.core.model import AgentState
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Iterable
+
+
+# The log is not rewritten before it has this many bytes, nor before it is this many times as long as it must be.
+COMPACT_BYTES = 1 << 20
+COMPACT_FACTOR = 4
 
 
 class WorkDirInUse(Exception):
@@ -42,6 +47,8 @@ class Store:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         self._journal: Journal | None = None
+        # Size at which the log is worth rewriting.
+        self._due = COMPACT_BYTES
 
     def load(self) -> AgentState:
         """The state that the log gives.
@@ -59,6 +66,9 @@ class Store:
         self._journal, payloads = Journal.open(path)
         for payload in payloads:
             apply(state, records.decode(payload))
+        if payloads:
+            # The shortest log of this state may be long in itself.
+            self._set_due(sum(len(records.encode(record)) for record in snapshot.records_of(state)))
         return state
 
     def append(self, new: Iterable[records.Record]) -> None:
@@ -70,6 +80,21 @@ class Store:
         if self._journal is None:
             raise RuntimeError("load first")
         self._journal.append_all(map(records.encode, new))
+
+    def compact_if_due(self, state: AgentState) -> None:
+        """Rewrites a log that has become much longer than `state` needs.
+
+        Raises:
+            JournalUnavailable: The long log stands; the next try comes when it has grown by as much again.
+        """
+        if self._journal is None or self._journal.size < self._due:
+            return
+        self._set_due(self._journal.size)
+        self._journal.rewrite(map(records.encode, snapshot.records_of(state)))
+        self._set_due(self._journal.size)
+
+    def _set_due(self, size: int) -> None:
+        self._due = max(COMPACT_BYTES, COMPACT_FACTOR * size)
 
     def close(self) -> None:
         """Closes the log and releases the lock."""
@@ -84,9 +109,9 @@ def boot_id() -> str:
         return file.read().strip()
 
 
-def new_agent_id() -> str:
+def new_agent_id(unique: uuid.UUID) -> str:
     """As Mesos' master makes them."""
-    return f"{uuid.uuid4()}-S0"
+    return f"{unique}-S0"
 
 
 def sandbox_path(work_dir: str, *, agent_id: str, framework_id: str, executor_id: str, container_id: str) -> str:

@@ -46,7 +46,8 @@ def request(end: link_pb2.EndRequest) -> Request:
         cause = Cause(end.cause)
     except ValueError:
         cause = Cause.KILL
-    if cause not in VERDICTS or cause is Cause.INVALID:
+    # INVALID comes from the driver when another task of the same group was refused.
+    if cause not in VERDICTS:
         cause = Cause.KILL
     grace = end.grace_secs if end.HasField("grace_secs") and not math.isnan(end.grace_secs) else None
     deadline = end.deadline if math.isfinite(end.deadline) else 0.0

@@ -17,8 +17,14 @@ TIMEOUT = 20.0
 class Client:
     """One connection of the recording's executor."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
+    def __init__(self, address: int | str) -> None:
+        """`address`: a port, or the path of a unix socket."""
+        if isinstance(address, int):
+            self.socket = socket.create_connection(("127.0.0.1", address), TIMEOUT)
+        else:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(TIMEOUT)
+            self.socket.connect(address)
         self._bytes = AgentBytes()
         self.units: list[Unit] = []
         # SUBSCRIBE was answered, and no event has come yet.
@@ -35,6 +41,13 @@ class Client:
             data = self.socket.recv(1 << 20)
             assert data, "the agent closed the connection"
             self.units += self._bytes.feed(data)
+
+    def closed_by_agent(self) -> bool:
+        """Waits for the end of the connection; False: something came before it."""
+        try:
+            return not self.units and self.socket.recv(1) == b""
+        except ConnectionResetError:
+            return True
 
 
 def _is_acknowledgement(unit: Unit) -> bool:

@@ -121,11 +121,20 @@ class Recording:
     name: str
     rows: list[Row]
     options: dict[str, str]
-    environment: dict[str, str]
+    # Of each executor, in the order of their starts.
+    environments: list[dict[str, str]]
     # Index of the row that completes it -> units.
     units: dict[int, list[Unit]] = field(default_factory=dict)
-    # With the index of their row.
-    statuses: list[tuple[int, mesos_pb2.TaskStatus]] = field(default_factory=list)
+    # What the scheduler received.
+    statuses: list[mesos_pb2.TaskStatus] = field(default_factory=list)
+
+    # Executor id and data of what executors told the scheduler.
+    messages: list[tuple[str, bytes]] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The first executor's; empty: none was started."""
+        return self.environments[0] if self.environments else {}
 
     @property
     def events(self) -> list[executor_pb2.Event]:
@@ -149,8 +158,8 @@ def load(name: str) -> Recording:
         rows.append(Row(value["t"], value["dir"], value.get("conn", ""), data, value.get("note", "")))
     options = re.search(r"agent options: (.*)", "\n".join(row.note for row in rows if row.kind == "note"))
     pairs = re.findall(r"(\w+)=([^,\s]+)", options[1]) if options else []
-    environments = [row.note.split(": ", 1)[1] for row in rows if row.kind == "env"]
-    recording = Recording(name, rows, dict(pairs), json.loads(environments[0]) if environments else {})
+    environments = [json.loads(row.note.split(": ", 1)[1]) for row in rows if row.kind == "env"]
+    recording = Recording(name, rows, dict(pairs), environments)
     parsers: dict[str, AgentBytes] = {}
     for index, row in enumerate(rows):
         if row.kind == "agent->executor":
@@ -159,5 +168,8 @@ def load(name: str) -> Recording:
                 recording.units[index] = units
         elif row.kind == "scheduler" and row.note.startswith("UPDATE "):
             text = json.dumps(json.loads(row.note[7:])["status"]).encode()
-            recording.statuses.append((index, dialect_reader.decode(mesos_pb2.TaskStatus, text)))
+            recording.statuses.append(dialect_reader.decode(mesos_pb2.TaskStatus, text))
+        elif row.kind == "scheduler" and row.note.startswith("MESSAGE "):
+            value = json.loads(row.note[8:])
+            recording.messages.append((value["executor_id"]["value"], base64.b64decode(value["data"])))
     return recording

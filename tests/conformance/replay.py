@@ -1,33 +1,39 @@
 """Plays the executor's side of a recording against our agent and compares what comes back.
 
-Normalised: Date, container ids, port and pids; ids and times of statuses that the agent makes itself; the order of
-acknowledgements of different tasks. Orders of the scheduler (LAUNCH, KILL, SHUTDOWN) are given just before the event
-that they caused in the recording.
+Normalised, all of it here, in `identities` and in `statuses`:
+
+    Date, container ids, ports, pids, directories, the container id in tokens and with it their signatures
+    ids and times of statuses that the agent or the master makes itself, and times that it fills in
+    the order of acknowledgements among each other, of a 202 and its acknowledgement (other connections), and of an
+    acknowledgement and the next SUBSCRIBE
+    answers in the milliseconds between the agent's start and the re-registration window
+    what the agent sends to the scheduler again until it acknowledges: counted once
+
+Orders of the scheduler (LAUNCH, KILL, MESSAGE, SHUTDOWN) are given just before the event that they caused in the
+recording, unless the flow gives them at a note.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from tests.conformance import statuses
+from tests.conformance import identities, orders, statuses
 from tests.conformance.client import Client
+from tests.conformance.identities import Identities
 from tests.conformance.recording import Event, Recording, Response, Row, Unit
-from tests.integration.local_agent_rig import AgentUnderTest, alive, wait_gone
-from trivet.agent.v1 import agent_pb2
+from tests.integration.linux_containers import LinuxAgent
+from tests.integration.local_agent_rig import AgentUnderTest, MessageWatch, alive, wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-TIMEOUT = 20.0
 _EVENT = executor_pb2.Event
-_LIVE = {agent_pb2.EXECUTOR_STATE_REGISTERING, agent_pb2.EXECUTOR_STATE_RUNNING}
 
 
 @dataclass
@@ -38,12 +44,19 @@ class Flow:
     skipped: dict[str, str] = field(default_factory=dict)
     # Launched at the start although the recording shows no LAUNCH event for them.
     launched_first: tuple[str, ...] = ()
+    at_start: Callable[[Player], None] | None = None
     at_note: dict[str, Callable[[Player], None]] = field(default_factory=dict)
-    # The replay ends at this note, with the reason.
-    until: tuple[str, str] = ("", "")
+    # Types of events whose orders the notes give.
+    ordered_by_note: frozenset[int] = frozenset()
     flags: tuple[str, ...] = ()
+    # The agent needs a key for tokens; the recording's is not known.
+    needs_key: bool = False
+    # Connections on which the agent dies instead of answering.
+    unanswered: frozenset[str] = frozenset()
     # The executor outlives the agent's destroy, as with Mesos' posix launcher.
     orphan: bool = False
+    # The agent's process is over at the end of the recording.
+    agent_ends: bool = False
     # Tasks whose statuses are not compared, with the reason.
     uncompared_tasks: dict[str, str] = field(default_factory=dict)
 
@@ -59,117 +72,70 @@ class Player:
         self.launched: list[str] = []
         self.containers: dict[str, str] = {}
         self.pids: dict[str, int] = {}
+        self.identities = Identities()
         # Identities of the recorded LAUNCH events whose order has been given.
         self.given: set[int] = set()
-        self.end = len(recording.rows)
-        flags = ["--hostname", "agent1.example", "--resources", "cpus:4;mem:4096;disk:4096;ports:[31000-32000]"]
-        for option, flag in (
-            ("registration_timeout", "--executor-registration-timeout"),
-            ("reregistration_timeout", "--executor-reregistration-timeout"),
-            ("recovery_timeout", "--recovery-timeout"),
-            ("grace", "--executor-shutdown-grace-period"),
-        ):
-            if option in recording.options:
-                flags += [flag, recording.options[option]]
-        flags += flow.flags
-        self.agent = AgentUnderTest(directory, *flags)
+        # The linux launcher's skips, loudly, where the machine does not allow such containers.
+        kind = LinuxAgent if "--launcher=linux" in flow.flags else AgentUnderTest
+        self.agent = kind(directory, *_flags(recording), *flow.flags)
+        if flow.needs_key:
+            (directory / "key").write_bytes(b"a key of this test alone, 32 bytes")
+            (directory / "key").chmod(0o600)
+            self.agent.flags += ["--jwt-secret-key", str(directory / "key")]
         subscribed = [event.subscribed for event in recording.events if event.type == _EVENT.SUBSCRIBED]
         self.framework = subscribed[0].framework_info if subscribed else _framework(recording)
         self.agent_id = recording.environment["MESOS_SLAVE_ID"]
         self.agent.pretend_agent_id(self.agent_id)
 
     def play(self) -> None:
-        with self.agent:
-            for task in self._first_tasks():
-                self.launch(task)
-            self._check_environment()
+        with self.agent, MessageWatch(self.agent.stub, self.framework.id.value) as messages:
+            if self.flow.at_start is not None:
+                self.flow.at_start(self)
+            orders.launch_first(self)
+            self._check_environments()
             for index, row in enumerate(self.recording.rows):
-                if self.flow.until[0] and row.note.startswith(self.flow.until[0]):
-                    self.end = index
-                    break
                 self._row(index, row)
-            skipped = set(self.flow.uncompared_tasks)
-            statuses.check(self.agent, self.recording, self.end, self.launched, skipped)
+            assert [messages.next() for _ in self.recording.messages] == self.recording.messages
+            if self.flow.agent_ends:
+                assert self.agent.wait_end() == 0
+                self.agent.flags = [flag for flag in self.agent.flags if flag != "--recover=cleanup"]
+            if self.agent.process is None:
+                # Only to be asked.
+                self.agent.start()
+            statuses.check(self.agent, self.recording, self.launched, set(self.flow.uncompared_tasks))
             for client in self.clients.values():
                 client.socket.close()
             if self.flow.orphan:
                 os.kill(self.pids["shim"], signal.SIGKILL)
                 wait_gone(self.pids["shim"])
 
-    def launch(self, task: mesos_pb2.TaskInfo) -> None:
-        self.launched.append(task.task_id.value)
-        response = self.agent.launch(task, self.framework)
-        assert response.agent_id == self.agent_id
-        assert response.framework_id == self.framework.id.value
-        executor_id = task.executor.executor_id.value
-        self.pids[executor_id] = self.agent.executor(executor_id).pid
-        self.containers[executor_id] = response.container_id
+    def restart_agent(self, *flags: str) -> None:
+        """On the same port. Connections to the old process are over, whatever the recording still shows of them."""
+        self.closed |= set(self.clients)
+        self.agent.flags += ["--port", str(self.agent.port), *flags]
+        self.agent.start()
 
-    def _first_tasks(self) -> list[mesos_pb2.TaskInfo]:
-        """Those whose LAUNCH follows a first SUBSCRIBED directly, and those that the flow names."""
-        tasks: list[mesos_pb2.TaskInfo] = []
-        subscribed: set[str] = set()
-        following: set[str] = set()
-        for index, units in sorted(self.recording.units.items()):
-            connection = self.recording.rows[index].connection
-            for unit in units:
-                if not isinstance(unit, Event):
-                    continue
-                event = unit.message()
-                executor_id = event.subscribed.executor_info.executor_id.value
-                if event.type == _EVENT.SUBSCRIBED and executor_id not in subscribed:
-                    subscribed.add(executor_id)
-                    following.add(connection)
-                elif event.type == _EVENT.LAUNCH and connection in following:
-                    tasks.append(event.launch.task)
-                    self.given.add(id(unit))
-                else:
-                    following.discard(connection)
-        known = {task.task_id.value: task for task in tasks}
-        first = list({task.task_id.value: task for task in tasks}.values())
-        for task_id in self.flow.launched_first:
-            if task_id not in known:
-                first.append(self.another_task(task_id, first))
-        return first
-
-    def another_task(self, task_id: str, like: list[mesos_pb2.TaskInfo] | None = None) -> mesos_pb2.TaskInfo:
-        """A task of which the recording shows no LAUNCH."""
-        launched = [event.launch.task for event in self.recording.events if event.type == _EVENT.LAUNCH]
-        task = mesos_pb2.TaskInfo()
-        templates = [*(like or []), *launched]
-        if templates:
-            task.CopyFrom(templates[0])
-        else:
-            task.executor.executor_id.value = "shim"
-            task.executor.command.shell = False
-            task.executor.command.value = "/bin/sleep"
-            task.executor.command.arguments.extend(["trivet-shim", "86400"])
-            task.agent_id.value = self.agent_id
-        task.name = task.task_id.value = task_id
-        return task
-
-    def _check_environment(self) -> None:
-        executor_id = self.recording.environment["MESOS_EXECUTOR_ID"]
-        data = b""
-        while not data:
-            # A few microseconds long it is still empty: the kernel lets the parent go on in the middle of exec.
-            with open(f"/proc/{self.pids[executor_id]}/environ", "rb") as file:
-                data = file.read()
-        pairs = [entry.decode().split("=", 1) for entry in data.split(b"\0") if entry]
-        ours = {name: self._normalise_text(value) for name, value in pairs}
-        theirs = {name: self._normalise_text(value) for name, value in self.recording.environment.items()}
-        assert ours == theirs, sorted(set(ours.items()) ^ set(theirs.items()))
-
-    def _normalise_text(self, text: str) -> str:
-        text = re.sub(r"^.*/slaves/", "/slaves/", text)
-        text = re.sub(r"/runs/[0-9a-f-]{36}", "/runs/CONTAINER", text)
-        return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text)
+    def _check_environments(self) -> None:
+        for theirs in self.recording.environments:
+            executor_id = theirs["MESOS_EXECUTOR_ID"]
+            if executor_id not in self.pids:
+                # It is launched later; nothing of it is peculiar.
+                continue
+            ours = _environment(self.pids[executor_id])
+            mine, recorded = identities.environment(ours), identities.environment(theirs)
+            assert mine == recorded, sorted(set(mine.items()) ^ set(recorded.items()))
+            self.identities.learn_tokens(theirs, ours)
 
     def _row(self, index: int, row: Row) -> None:
         if row.connection in self.flow.skipped:
             return
         if row.kind == "note":
             self._note(row.note)
+        elif row.kind == "connect":
+            # The name of a connection that is over may be used again.
+            if row.connection in self.closed:
+                self.closed.discard(row.connection)
+                del self.clients[row.connection]
         elif row.kind == "executor->agent":
             self._send(index, row)
         elif row.kind == "close" and "executor" in row.note and row.connection in self.clients:
@@ -186,37 +152,48 @@ class Player:
                 return
         if note in {"agent: SIGKILL", "agent: SIGTERM"}:
             self.agent.end(signal.SIGKILL if note.endswith("KILL") else signal.SIGTERM)
-            # Connections to the old process are over, whatever the recording still shows of them.
             self.closed |= set(self.clients)
         elif note.startswith("agent: started again"):
-            self.agent.flags += ["--port", str(self.agent.port)]
-            self.agent.start()
+            self.restart_agent()
         elif note.startswith(("SIGKILL to the executor process", "executor process ends after")):
             os.kill(self.pids["shim"], signal.SIGKILL)
             self.agent.wait_ended("shim")
         elif note.startswith("executor process is dead"):
-            self.agent.wait_ended("shim")
+            wait_gone(self.pids["shim"])
+            if not self.flow.agent_ends:
+                self.agent.wait_ended("shim")
         elif "process alive: True" in note or note.startswith("executor process still alive"):
             assert alive(self.pids["shim"])
 
     def _send(self, index: int, row: Row) -> None:
         answers = self.recording.answers(row.connection)
         if row.connection not in self.clients:
-            if not answers or answers == [503]:
+            if answers == [503] or (not answers and row.connection not in self.flow.unanswered):
                 # Refused, or in the milliseconds before the window: how often that is seen depends on the machine.
                 return
-            self.clients[row.connection] = Client(self.agent.port)
+            self.clients[row.connection] = Client(self._address(row))
         if b"SUBSCRIBE" not in row.data[:2000] and self._answer_after(index) == 202 and b"HEARTBEAT" not in row.data:
-            self.agent.wait_ready()
-        data = row.data
-        for theirs, ours in self._container_ids().items():
-            data = data.replace(theirs.encode(), ours.encode())
-        self.clients[row.connection].socket.sendall(data)
+            self._wait_ready()
+        self._learn_containers()
+        self.clients[row.connection].socket.sendall(self.identities.translate(row.data))
 
-    def _container_ids(self) -> dict[str, str]:
-        """Recorded ids and ours, which have the same length."""
-        subscribed = [event.subscribed for event in self.recording.events if event.type == _EVENT.SUBSCRIBED]
-        return {body.container_id.value: self.containers[body.executor_info.executor_id.value] for body in subscribed}
+    def _wait_ready(self) -> None:
+        if not self.flow.agent_ends:
+            self.agent.wait_ready()
+
+    def _address(self, row: Row) -> int | str:
+        over_unix = "domain_socket" in self.recording.options and b"\r\nHost: 127.0.0.1:" not in row.data
+        return f"{self.agent.run_dir}/executors.sock" if over_unix else self.agent.port
+
+    def _learn_containers(self) -> None:
+        for theirs in self.recording.environments:
+            executor_id = theirs["MESOS_EXECUTOR_ID"]
+            if executor_id in self.containers:
+                self.identities.learn_container(theirs["MESOS_DIRECTORY"][-36:], self.containers[executor_id])
+        for event in self.recording.events:
+            if event.type == _EVENT.SUBSCRIBED:
+                executor_id = event.subscribed.executor_info.executor_id.value
+                self.identities.learn_container(event.subscribed.container_id.value, self.containers[executor_id])
 
     def _answer_after(self, index: int) -> int:
         connection = self.recording.rows[index].connection
@@ -228,19 +205,34 @@ class Player:
         return 0
 
     def _expect(self, connection: str, unit: Unit) -> None:
+        client = self.clients[connection]
         if isinstance(unit, Event):
-            client = self.clients[connection]
             if not client.fresh_stream:
                 # What comes first is the answer to SUBSCRIBE and nobody's order.
-                self._give_order(unit)
+                orders.give(self, unit)
             client.fresh_stream = False
-            ours = self.clients[connection].take(lambda found: self._same(found, unit))
+            if self._came_on_another_stream(unit):
+                return
+            ours = client.take(lambda found: self._same(found, unit))
             assert self._same(ours, unit), (connection, ours, unit)
             return
-        ours = self.clients[connection].take(lambda found: type(found) is type(unit))
-        assert ours == unit, (connection, ours, unit)
-        if isinstance(unit, Response) and b"chunked" in unit.head:
-            self.clients[connection].fresh_stream = True
+        ours = client.take(lambda found: type(found) is type(unit))
+        expected = unit
+        if isinstance(unit, Response):
+            expected = Response(unit.status, unit.head, self.identities.translate(unit.body))
+            client.fresh_stream = b"chunked" in unit.head
+        assert ours == expected, (connection, ours, expected)
+
+    def _came_on_another_stream(self, theirs: Event) -> bool:
+        """An acknowledgement goes to whatever stream is open: a SUBSCRIBE may be faster than it, or slower."""
+        if theirs.message().type != _EVENT.ACKNOWLEDGED:
+            return False
+        for client in self.clients.values():
+            for unit in client.units:
+                if isinstance(unit, Event) and self._same(unit, theirs):
+                    client.units.remove(unit)
+                    return True
+        return False
 
     def _same(self, ours: Unit, theirs: Event) -> bool:
         if not isinstance(ours, Event) or not ours.single or ours.content_type != theirs.content_type:
@@ -251,30 +243,34 @@ class Player:
         event = theirs.message()
         if event.type != _EVENT.SUBSCRIBED:
             return theirs.payload
-        executor_id = event.subscribed.executor_info.executor_id.value
-        container = event.subscribed.container_id.value.encode()
-        payload = theirs.payload.replace(container, self.containers[executor_id].encode())
+        payload = self.identities.translate(theirs.payload)
         if theirs.content_type == "application/json":
             return payload.replace(b'"port":%d' % event.subscribed.agent_info.port, b'"port":%d' % self.agent.port)
         event = _EVENT.FromString(payload)
         event.subscribed.agent_info.port = self.agent.port
         return event.SerializeToString()
 
-    def _give_order(self, unit: Event) -> None:
-        event = unit.message()
-        if event.type in {_EVENT.KILL, _EVENT.SHUTDOWN, _EVENT.LAUNCH}:
-            self.agent.wait_ready()
-        if event.type == _EVENT.KILL:
-            request_policy = event.kill.kill_policy if event.kill.HasField("kill_policy") else None
-            seconds = request_policy.grace_period.nanoseconds / 1e9 if request_policy is not None else None
-            assert self.agent.kill(event.kill.task_id.value, seconds).sent
-        elif event.type == _EVENT.SHUTDOWN:
-            for executor in self.agent.executors():
-                if executor.state in _LIVE:
-                    self.agent.shut_down(executor.framework_id, executor.executor_id)
-        elif event.type == _EVENT.LAUNCH and id(unit) not in self.given:
-            self.given.add(id(unit))
-            self.launch(event.launch.task)
+
+def _flags(recording: Recording) -> list[str]:
+    flags = ["--hostname", "agent1.example", "--resources", "cpus:4;mem:4096;disk:4096;ports:[31000-32000]"]
+    for option, flag in (
+        ("registration_timeout", "--executor-registration-timeout"),
+        ("reregistration_timeout", "--executor-reregistration-timeout"),
+        ("recovery_timeout", "--recovery-timeout"),
+        ("grace", "--executor-shutdown-grace-period"),
+    ):
+        if option in recording.options:
+            flags += [flag, recording.options[option]]
+    return flags
+
+
+def _environment(pid: int) -> dict[str, str]:
+    data = b""
+    while not data:
+        # A few microseconds long it is still empty: the kernel lets the parent go on in the middle of exec.
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            data = file.read()
+    return dict(entry.decode().split("=", 1) for entry in data.split(b"\0") if entry)
 
 
 def _framework(recording: Recording) -> mesos_pb2.FrameworkInfo:

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from tests.integration.local_agent_rig import AgentUnderTest
 
 
-def check(agent: AgentUnderTest, recording: Recording, end: int, task_ids: Iterable[str], skipped: set[str]) -> None:
-    """Compares the statuses of every task; `end`: index of the row at which the replay ended."""
-    theirs = _recorded(recording, end)
+_AGENT_GONE = {mesos_pb2.TaskStatus.REASON_AGENT_DISCONNECTED, mesos_pb2.TaskStatus.REASON_AGENT_REMOVED}
+
+
+def check(agent: AgentUnderTest, recording: Recording, task_ids: Iterable[str], skipped: set[str]) -> None:
+    """Compares the statuses of every task."""
+    theirs = _recorded(recording)
     for task_id in {*theirs, *task_ids} - skipped:
         expected = [_comparable(status) for status in theirs[task_id]]
         with agent.watch(task_id) as watch:
@@ -27,16 +30,15 @@ def check(agent: AgentUnderTest, recording: Recording, end: int, task_ids: Itera
             assert our_status == their_status, (task_id, position)
 
 
-def _recorded(recording: Recording, end: int) -> dict[str, list[mesos_pb2.TaskStatus]]:
+def _recorded(recording: Recording) -> dict[str, list[mesos_pb2.TaskStatus]]:
     theirs: dict[str, list[mesos_pb2.TaskStatus]] = defaultdict(list)
     seen: set[bytes] = set()
-    for index, status in recording.statuses:
-        lost = status.reason == mesos_pb2.TaskStatus.REASON_AGENT_DISCONNECTED
+    for status in recording.statuses:
         # Answers of the master to the scheduler's own mistakes.
-        from_master = status.source == mesos_pb2.TaskStatus.SOURCE_MASTER and not lost
+        from_master = status.source == mesos_pb2.TaskStatus.SOURCE_MASTER and status.reason not in _AGENT_GONE
         # What the agent sends again until the scheduler acknowledges.
         again = bool(status.uuid) and status.uuid in seen
-        if index <= end and not from_master and not again:
+        if not from_master and not again:
             seen.add(status.uuid)
             theirs[status.task_id.value].append(status)
     return theirs
@@ -49,6 +51,9 @@ def _comparable(status: mesos_pb2.TaskStatus) -> mesos_pb2.TaskStatus:
         assert result.source == mesos_pb2.TaskStatus.SOURCE_MASTER or len(result.uuid) == 16
         result.ClearField("uuid")
         result.timestamp = 0
+    if isinstance(result.message, bytes):
+        # What the recording's scheduler could not read it noted as U+FFFD; the bytes themselves pass unchanged.
+        result.message = result.message.decode(errors="replace")
     if result.message == "no timestamp":
         assert result.timestamp > 0
         result.timestamp = 0

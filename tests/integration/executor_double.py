@@ -44,13 +44,42 @@ class Connection:
 
     def event(self) -> Event | None:
         """The next event; None: the final chunk."""
-        size = int(self._until(b"\r\n"), 16)
-        chunk = self._exactly(size + 2)[:-2]
-        if not size:
+        chunk = self.chunk()
+        if not chunk:
             return None
         length, _, payload = chunk.partition(b"\n")
         assert int(length) == len(payload)
         return Event.FromString(payload)
+
+    def chunk(self) -> bytes:
+        """The next chunk, whatever it holds; empty: the final one."""
+        size = int(self._until(b"\r\n"), 16)
+        return self._exactly(size + 2)[:-2]
+
+    def through(self, end: bytes) -> bytes:
+        """Everything up to these bytes, which must be the last ones that come, and with them."""
+        data = bytearray(self._buffer)
+        self._buffer = b""
+        while not data.endswith(end):
+            received = self.socket.recv(1 << 20)
+            assert received, "closed by the agent"
+            data += received
+        return bytes(data)
+
+    def drained(self) -> bool:
+        """Everything that was received has been looked at."""
+        return not self._buffer
+
+    def rest(self) -> tuple[bytes, bool]:
+        """Everything up to the end of the connection; True: a reset was the end."""
+        while True:
+            try:
+                data = self.socket.recv(1 << 20)
+            except ConnectionResetError:
+                return self._buffer, True
+            if not data:
+                return self._buffer, False
+            self._buffer += data
 
     def ended(self) -> bool:
         """Waits for the end of the connection; False: something came."""

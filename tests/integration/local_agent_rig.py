@@ -23,6 +23,7 @@ from tests.integration.ready import readable
 from trivet.agent.v1 import agent_pb2, agent_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 TIMEOUT = 30.0
@@ -95,6 +96,19 @@ class AgentUnderTest:
         process.stdout.close()
         return process.wait(TIMEOUT)
 
+    def signal(self, number: signal.Signals) -> None:
+        """The agent gets a signal and goes on."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def wait_end(self) -> int:
+        """The agent ends by itself; returns its exit status."""
+        assert self.process is not None
+        process, self.process = self.process, None
+        assert process.stdout is not None
+        process.stdout.close()
+        return process.wait(TIMEOUT)
+
     def wait_ready(self) -> None:
         """Returns when recovery is over."""
         health = health_pb2_grpc.HealthStub(self.channel)
@@ -110,6 +124,36 @@ class AgentUnderTest:
             request.framework.CopyFrom(framework)
         response: agent_pb2.LaunchTaskResponse = self.stub.LaunchTask(request, timeout=TIMEOUT, wait_for_ready=True)
         return response
+
+    def launch_group(
+        self,
+        executor: mesos_pb2.ExecutorInfo,
+        tasks: Sequence[mesos_pb2.TaskInfo],
+        framework: mesos_pb2.FrameworkInfo | None = None,
+    ) -> agent_pb2.LaunchTaskGroupResponse:
+        request = agent_pb2.LaunchTaskGroupRequest(executor=executor, tasks=tasks, framework=framework)
+        response: agent_pb2.LaunchTaskGroupResponse = self.stub.LaunchTaskGroup(request, timeout=TIMEOUT)
+        return response
+
+    def message(self, framework_id: str, executor_id: str, data: bytes) -> bool:
+        request = agent_pb2.SendMessageRequest(framework_id=framework_id, executor_id=executor_id, data=data)
+        return bool(self.stub.SendMessage(request, timeout=TIMEOUT).sent)
+
+    def behave(self, **behavior: bool) -> None:
+        self.stub.SetBehavior(agent_pb2.SetBehaviorRequest(**behavior), timeout=TIMEOUT)
+
+    def drain(self, max_grace_secs: float | None = None) -> list[str]:
+        request = agent_pb2.DrainAgentRequest()
+        if max_grace_secs is not None:
+            request.max_grace_period.nanoseconds = int(max_grace_secs * 1e9)
+        return list(self.stub.DrainAgent(request, timeout=TIMEOUT).task_ids)
+
+    def tear_down(self, framework_id: str) -> None:
+        self.stub.TearDown(agent_pb2.TearDownRequest(framework_id=framework_id), timeout=TIMEOUT)
+
+    def acknowledge(self, task_id: str, uuid: bytes = b"") -> bytes:
+        request = agent_pb2.AcknowledgeUpdateRequest(task_id=task_id, uuid=uuid)
+        return bytes(self.stub.AcknowledgeUpdate(request, timeout=TIMEOUT).uuid)
 
     def kill(self, task_id: str, grace_secs: float | None = None) -> agent_pb2.KillTaskResponse:
         request = agent_pb2.KillTaskRequest(task_id=task_id)
@@ -187,6 +231,45 @@ class Watch:
 
     def __enter__(self) -> Self:
         return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call.cancel()
+        self._thread.join()
+
+
+class MessageWatch:
+    """WatchMessages of one framework, from the moment of `__enter__` on."""
+
+    def __init__(self, stub: agent_pb2_grpc.LocalAgentServiceStub, framework_id: str) -> None:
+        self._stub = stub
+        self._request = agent_pb2.WatchMessagesRequest(framework_id=framework_id)
+        self._queue: queue.Queue[agent_pb2.WatchMessagesResponse] = queue.Queue()
+
+    def __enter__(self) -> Self:
+        self._call = self._stub.WatchMessages(self._request, wait_for_ready=True)
+        # Comes when the agent has begun to watch.
+        self._call.initial_metadata()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        return self
+
+    def _read(self) -> None:
+        try:
+            for answer in self._call:
+                self._queue.put(answer)
+        except grpc.RpcError as error:
+            if error.code() not in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}:
+                # Neither the agent's end nor this watch's own.
+                raise
+
+    def next(self) -> tuple[str, bytes]:
+        """Executor id and data."""
+        answer = self._queue.get(timeout=TIMEOUT)
+        return answer.executor_id, answer.data
+
+    def empty(self) -> bool:
+        """Nothing more has arrived up to now."""
+        return self._queue.empty()
 
     def __exit__(self, *_: object) -> None:
         self._call.cancel()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-# At least one attempt a second, whatever the outage: the agent's window after its restart is 2 s by default.
-MAX_PAUSE = 1.0
+# At least one attempt a second, whatever the outage: the agent's window after its restart is 2 s by default. A little
+# less than a second, as waking up and connecting take their time, too.
+MAX_PAUSE = 0.9
 # Nothing has ever subscribed: the agent gives up on us after its registration timeout.
 FIRST_TIMEOUT = 60.0
 # No answer to SUBSCRIBE.
@@ -48,6 +49,19 @@ def pause(backoff_max: float, chance: float) -> float:
         chance: Uniform in [0, 1): executors of one agent must not come all at once.
     """
     return chance * min(MAX_PAUSE, backoff_max / 2)
+
+
+def next_attempt_at(since: float, now: float, backoff_max: float, chance: float) -> float:
+    """When to try again.
+
+    Args:
+        since: When the last attempt began, or the stream that stood was lost: an attempt that took its time, because
+            nobody answered, has waited already.
+        now: The time.
+        backoff_max: As for `pause`.
+        chance: As for `pause`.
+    """
+    return max(now, since + pause(backoff_max, chance))
 
 
 def give_up_at(*, lost_at: float, ever_subscribed: bool, checkpoint: bool, recovery_timeout: float) -> float:

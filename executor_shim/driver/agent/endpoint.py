@@ -10,12 +10,15 @@ import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from executor_shim.driver.environment import Environment
 
 # A connection attempt has to fit several times into the agent's 2 s window for re-registration.
 CONNECT_TIMEOUT = 0.5
+# sockaddr_un.sun_path with its terminating zero.
+_MAX_SOCKET_PATH = 107
 
 
 class Endpoint:
@@ -47,17 +50,26 @@ class Endpoint:
         )
         return head.encode() + body
 
-    def addresses(self) -> list[tuple[int, Any]]:
+    def addresses(self) -> Iterator[tuple[int, Any]]:
         """(family, address) in the order to try: the unix socket first when the agent has one.
 
-        A container with a root filesystem of its own has the variable but not the file: then it is TCP.
+        Each is good until the next one is asked for. A container with a root filesystem of its own has the variable but
+        not the file: then it is TCP.
         """
-        found: list[tuple[int, Any]] = []
         path = self._domain_socket
         if path and os.path.exists(path):
-            found.append((socket.AF_UNIX, path if len(os.fsencode(path)) <= 107 else os.path.relpath(path)))
+            if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
+                yield socket.AF_UNIX, path
+            else:
+                # Too long for a socket address, so it is named by the descriptor of its directory.
+                directory, name = os.path.split(path)
+                fd = os.open(directory, os.O_PATH | os.O_CLOEXEC)
+                try:
+                    yield socket.AF_UNIX, f"/proc/self/fd/{fd}/{name}"
+                finally:
+                    os.close(fd)
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        return [*found, (family, (self._host, self._port))]
+        yield family, (self._host, self._port)
 
     def connect(self) -> socket.socket:
         """A connected socket, waiting at most CONNECT_TIMEOUT for each address.

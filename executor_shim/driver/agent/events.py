@@ -32,10 +32,10 @@ class AgentEvents:
         if event.type == _Event.SUBSCRIBED:
             self._subscribed(event.subscribed)
         elif event.type == _Event.LAUNCH:
-            self._launch(event.launch.task)
+            self._hub.launch(event.launch.task.task_id.value, event.launch.task.SerializeToString())
         elif event.type == _Event.LAUNCH_GROUP:
-            for task in event.launch_group.task_group.tasks:
-                self._launch(task)
+            tasks = event.launch_group.task_group.tasks
+            self._hub.launch_group([(task.task_id.value, task.SerializeToString()) for task in tasks])
         elif event.type == _Event.KILL:
             policy = event.kill.kill_policy
             grace = policy.grace_period.nanoseconds / _NANOS if policy.HasField("grace_period") else None
@@ -53,13 +53,14 @@ class AgentEvents:
             self._hub.subscription.renew()
 
     def on_poison(self, record: bytes, attempts: int) -> None:
-        """Several drivers have died on this event. Its task, if it brings one, is failed; then it is skipped."""
+        """Several drivers have died on this event. Tasks that it brings are failed; then it is skipped."""
         _LOG.error("an event has killed %d drivers: it is skipped", attempts - 1)
         # The first thing to try could be what kills: then the next driver does not try it.
         if attempts > poison.MAX_REPORTS:
             return
-        task_id = poison.launched_task_id(record)
-        if task_id and self._hub.book.live_task(task_id) is None:
+        for task_id in poison.launched_task_ids(record):
+            if self._hub.book.live_task(task_id) is not None:
+                continue
             task = self._hub.book.launch(task_id, b"", 0.0)
             self._hub.report_fallback(task, "TASK_FAILED", "Internal executor error: the task cannot be handled")
 
@@ -94,6 +95,3 @@ class AgentEvents:
         # The SUBSCRIBE carried them all: the agent acknowledges them without another UPDATE.
         hub.delivery.plan.listed(updates, boottime())
         hub.exit_plan.review()
-
-    def _launch(self, task: mesos_pb2.TaskInfo) -> None:
-        self._hub.launch(task.task_id.value, task.SerializeToString())

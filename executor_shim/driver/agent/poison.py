@@ -5,23 +5,29 @@ from __future__ import annotations
 # Drivers that may die on reporting such a task; after that it is left to the agent.
 MAX_REPORTS = 6
 
-_LAUNCH, _TASK, _TASK_ID, _VALUE = 4, 1, 2, 1
+# Field numbers on the way to the task id, in both events that bring tasks.
+_LAUNCH = (4, 1, 2, 1)
+_LAUNCH_GROUP = (8, 1, 1, 2, 1)
 
 
-def launched_task_id(record: bytes) -> str:
-    """The task id of a serialised LAUNCH event; empty when it is none."""
-    data: bytes | None = record
-    for number in (_LAUNCH, _TASK, _TASK_ID, _VALUE):
-        data = _submessage(data, number)
-        if data is None:
-            return ""
-    return (data or b"").decode(errors="replace")
+def launched_task_ids(record: bytes) -> list[str]:
+    """The task ids of a serialised LAUNCH or LAUNCH_GROUP event; none when it is neither."""
+    found = _walk(record, _LAUNCH) + _walk(record, _LAUNCH_GROUP)
+    return [task_id.decode(errors="replace") for task_id in found if task_id]
 
 
-def _submessage(data: bytes | None, wanted: int) -> bytes | None:
-    """The first length-delimited field of that number."""
+def _walk(data: bytes, path: tuple[int, ...]) -> list[bytes]:
+    """What stands at the end of a path of fields, for each repetition."""
+    if not path:
+        return [data]
+    return [found for inner in _submessages(data, path[0]) for found in _walk(inner, path[1:])]
+
+
+def _submessages(data: bytes, wanted: int) -> list[bytes]:
+    """All length-delimited fields of that number, as far as the data can be read."""
+    found: list[bytes] = []
     position = 0
-    while data is not None and position < len(data):
+    while position < len(data):
         tag, position = _varint(data, position)
         kind = tag & 7
         if kind == 0:
@@ -29,13 +35,13 @@ def _submessage(data: bytes | None, wanted: int) -> bytes | None:
         elif kind == 2:
             length, position = _varint(data, position)
             if tag >> 3 == wanted:
-                return data[position : position + length]
+                found.append(data[position : position + length])
             position += length
         elif kind in {1, 5}:
             position += 8 if kind == 1 else 4
         else:
-            return None
-    return None
+            break
+    return found
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

@@ -86,6 +86,8 @@ class Subscription:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._started_at = clock()
+        # When the last attempt to subscribe began.
+        self._attempted_at = self._started_at
 
     def start(self, sock: socket.socket | None, *, adopted: bool) -> None:
         """Goes on with a stream, or opens one.
@@ -203,7 +205,7 @@ class Subscription:
 
     def _lost(self, why: str) -> None:
         self._drop()
-        self.subscribed_at = None
+        stood, self.subscribed_at = self.subscribed_at is not None, None
         if self._closed:
             return
         _LOG.warning("no event stream: %s", why)
@@ -215,7 +217,8 @@ class Subscription:
             self._closed = True
             self._listener.on_agent_gone(f"agent lost: {why}")
             return
-        self._task = asyncio.get_running_loop().create_task(self._reconnect())
+        since = self._clock() if stood else self._attempted_at
+        self._task = asyncio.get_running_loop().create_task(self._reconnect(since))
 
     def _give_up_at(self) -> float:
         return cadence.give_up_at(
@@ -225,13 +228,17 @@ class Subscription:
             recovery_timeout=self._environment.recovery_timeout,
         )
 
-    async def _reconnect(self) -> None:
+    async def _reconnect(self, since: float) -> None:
         while not self._closed:
-            await asyncio.sleep(cadence.pause(self._environment.subscription_backoff_max, random.random()))  # noqa: S311 - spreads attempts, hides nothing
+            chance = random.random()  # noqa: S311 - spreads attempts, hides nothing
+            backoff_max = self._environment.subscription_backoff_max
+            at = cadence.next_attempt_at(since, self._clock(), backoff_max, chance)
+            await asyncio.sleep(at - self._clock())
             if self._clock() >= self._give_up_at():
                 self._closed = True
                 self._listener.on_agent_gone("agent lost: it did not come back in time")
                 return
+            since = self._attempted_at = self._clock()
             try:
                 sock = await self._endpoint.connect_async()
             except OSError:

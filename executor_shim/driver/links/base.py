@@ -82,8 +82,9 @@ class BasePeer(ABC):
             ends=[end_to_pb(end) for end in task.ends],
             accepted_states=[entry.state for entry in task.accepted],
         )
-        if task.task_state:
-            hello.task_state.ParseFromString(task.task_state)
+        state = link_pb2.TaskState.FromString(task.task_state)
+        if task.task_state and not self._hub.groups.keeps_back(task, state):
+            hello.task_state.CopyFrom(state)
         if task.verdict:
             hello.verdict.ParseFromString(task.verdict)
         proposed = [entry for entry in task.accepted if entry.epoch]

@@ -16,6 +16,7 @@ from executor_shim.driver.state.facts import Facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from executor_shim.driver.state.entries import Accepted, EndRequest, Task, Update
@@ -89,6 +90,17 @@ class Book(Facts):
         launch = self.launches.get(task_id, 0) + 1
         self._record("launch", (task_id, launch, at), info)
         return self.tasks[f"{launch}:{task_id}"]
+
+    def launch_group(self, infos: Sequence[tuple[str, bytes]], at: float) -> list[Task]:
+        """New tasks that have come together: (task id, TaskInfo). One record, so that a group is known whole or not."""
+        number = max(self.groups, default=0) + 1
+        members = [(task_id, self.launches.get(task_id, 0) + 1, info) for task_id, info in infos]
+        self._record("group", (number, members, at), b"")
+        return [self.tasks[f"{launch}:{task_id}"] for task_id, launch, _ in members]
+
+    def decide_group(self, number: int, verdict: int) -> None:
+        """The group may start, or is refused as a whole."""
+        self._record("decided", (number, verdict), b"")
 
     def request_end(self, task: Task, end: EndRequest) -> None:
         """Somebody wants the task to end."""

@@ -6,6 +6,10 @@ REPORTER = 1
 DRIVER = 2
 # mesos.v1.TaskState numbers that end a task (Mesos: task states).
 TERMINAL_STATES = frozenset({2, 3, 4, 5, 7, 9, 11, 12})
+# What has been decided on the tasks of one LAUNCH_GROUP.
+GROUP_OPEN = 0
+GROUP_STARTED = 1
+GROUP_REFUSED = 2
 
 
 class EndRequest:
@@ -55,6 +59,7 @@ class Task:
     __slots__ = (
         "accepted",
         "ends",
+        "group",
         "info",
         "latch",
         "launch",
@@ -65,8 +70,10 @@ class Task:
         "verdict",
     )
 
-    def __init__(self, task_id: str, launch: int, info: bytes, launched_at: float) -> None:
+    def __init__(self, task_id: str, launch: int, info: bytes, launched_at: float, group: int = 0) -> None:
         self.task_id = task_id
+        # Number of its group; 0: it came alone.
+        self.group = group
         self.launch = launch
         # mesos.v1.TaskInfo, byte for byte as received.
         self.info = info

@@ -8,6 +8,7 @@ from __future__ import annotations
 from executor_shim.driver.agent.stream import StreamBroken, StreamDecoder
 from executor_shim.driver.state.entries import (
     DRIVER,
+    GROUP_OPEN,
     REPORTER,
     TERMINAL_STATES,
     Accepted,
@@ -48,6 +49,8 @@ class Facts:
         self.shutdown: tuple[int, float, float] | None = None
         self.tasks: dict[str, Task] = {}
         self.launches: dict[str, int] = {}
+        # What has been decided on each group, by its number.
+        self.groups: dict[int, int] = {}
         self.outbox: dict[bytes, Update] = {}
 
     def live_task(self, task_id: str) -> Task | None:
@@ -92,6 +95,8 @@ class Facts:
                 yield "unlist", task.key, b""
             if task.latch is not None and task.latch.acknowledged:
                 yield "acked", task.latch.uuid, b""
+        for number, verdict in self.groups.items():
+            yield "regroup", (number, verdict, [task.key for task in self.tasks.values() if task.group == number]), b""
         # After the tasks: their order is that of acceptance, across tasks.
         for update in self.outbox.values():
             yield "outbox", (update.key, update.uuid, update.state), update.payload
@@ -161,6 +166,23 @@ class Facts:
         self.tasks[task.key] = task
         self.launches[task_id] = launch
 
+    def _apply_group(self, values: Any, _blob: bytes) -> None:
+        number, members, at = values
+        self.groups[number] = GROUP_OPEN
+        for task_id, launch, info in members:
+            task = Task(task_id, launch, info, at, number)
+            self.tasks[task.key] = task
+            self.launches[task_id] = launch
+
+    def _apply_decided(self, values: tuple[int, int], _blob: bytes) -> None:
+        number, verdict = values
+        self.groups[number] = verdict
+
+    def _apply_regroup(self, values: Any, _blob: bytes) -> None:
+        number, self.groups[number], keys = values
+        for key in keys:
+            self.tasks[key].group = number
+
     def _apply_end(self, values: Any, _blob: bytes) -> None:
         key, end = values
         self.tasks[key].ends.append(EndRequest(*end))
@@ -205,6 +227,8 @@ class Facts:
         self.outbox.pop(uuid, None)
 
     def _apply_forget(self, key: str, _blob: bytes) -> None:
-        self.tasks.pop(key, None)
+        task = self.tasks.pop(key, None)
+        if task is not None and not any(other.group == task.group for other in self.tasks.values()):
+            self.groups.pop(task.group, None)
         for uuid in [entry.uuid for entry in self.outbox.values() if entry.key == key]:
             del self.outbox[uuid]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.local_agent.core import durations
+from services.local_agent.wire import auth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,13 +49,23 @@ def build(
     if framework.info.checkpoint:
         environment["MESOS_RECOVERY_TIMEOUT"] = durations.render(flags.recovery_timeout)
         environment["MESOS_SUBSCRIPTION_BACKOFF_MAX"] = durations.render(flags.executor_reregistration_timeout)
+    if flags.domain_socket is not None:
+        environment["MESOS_DOMAIN_SOCKET"] = flags.domain_socket
+    if flags.jwt_secret_key is not None:
+        # Enforced or not (Mesos: executor authentication).
+        environment["MESOS_EXECUTOR_AUTHENTICATION_TOKEN"] = auth.mint(
+            flags.jwt_secret_key,
+            container_id=executor.container_id,
+            executor_id=executor.executor_id,
+            framework_id=executor.framework_id,
+        )
     environment |= {variable.name: variable.value for variable in info.command.environment.variables}
     environment.setdefault("PATH", DEFAULT_PATH)
     return environment
 
 
 class EnvironmentFlags:
-    """The agent's flags that executors see; durations in nanoseconds."""
+    """The agent's flags that executors see; durations in nanoseconds. Never printed: it holds the key."""
 
     def __init__(
         self,
@@ -63,8 +74,12 @@ class EnvironmentFlags:
         executor_reregistration_timeout: int,
         executor_shutdown_grace_period: int,
         extra: Mapping[str, str],
+        domain_socket: str | None = None,
+        jwt_secret_key: bytes | None = None,
     ) -> None:
         self.recovery_timeout = recovery_timeout
         self.executor_reregistration_timeout = executor_reregistration_timeout
         self.executor_shutdown_grace_period = executor_shutdown_grace_period
         self.extra = dict(extra)
+        self.domain_socket = domain_socket
+        self.jwt_secret_key = jwt_secret_key

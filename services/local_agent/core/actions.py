@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,14 +17,18 @@ class TimerKind(enum.Enum):
     REREGISTRATION = "re-registration"
     SHUTDOWN_GRACE = "shutdown grace"
     HEARTBEAT = "heartbeat"
+    RETRY = "retry of an update that the scheduler has not acknowledged"
+    NOT_FOUND = "time without routes"
+    UNAVAILABLE = "time of recovery"
 
 
 @dataclass(frozen=True)
 class Timer:
-    """Identity of a timer. Container id: empty for the agent's own."""
+    """Identity of a timer. Container id: empty for the agent's own; task id: of retries only."""
 
     kind: TimerKind
     container_id: str = ""
+    task_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class OpenStream(Action):
 
     stream: int
     content_type: str
+    # Whose stream it is: for faults.
+    executor_id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,13 @@ class LaunchContainer(Action):
 
 
 @dataclass(frozen=True)
+class UpdateContainer(Action):
+    """The container's limits follow the resources of its executor and tasks, before the next action is carried out."""
+
+    container_id: str
+
+
+@dataclass(frozen=True)
 class DestroyContainer(Action):
     """SIGKILL to the container's processes; `container_exited` is the answer."""
 
@@ -102,8 +115,37 @@ class Notify(Action):
 
 @dataclass(frozen=True)
 class AwaitAcknowledgement(Action):
-    """The scheduler has the head of the task's queue; `scheduler_acknowledged` is its answer."""
+    """The scheduler has the head of the task's queue; `scheduler_acknowledged` is its answer.
+
+    Container id: empty when no executor owns the task.
+    """
 
     container_id: str
     task_id: str
     uuid: bytes
+
+
+@dataclass(frozen=True)
+class PassMessage(Action):
+    """The scheduler gets a MESSAGE from an executor; nobody keeps it."""
+
+    framework_id: str
+    executor_id: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class RecoverContainers(Action):
+    """Looks for the processes of an earlier run; `containers_recovered` is the answer."""
+
+
+@dataclass(frozen=True)
+class EndAgent(Action):
+    """The process has nothing left to do: final chunk to all streams, then the end."""
+
+
+@dataclass(frozen=True)
+class Abort(Action):
+    """The process ends by SIGABRT, as Mesos' agent does where a check fails."""
+
+    why: str

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import singledispatch
 from typing import TYPE_CHECKING
 
 from mesos.v1 import mesos_pb2
-from services.local_agent.core import records
+from services.local_agent.core import forget, records, restore
 from services.local_agent.core.model import (
     EXECUTOR_TRANSITIONS,
     AgentState,
@@ -34,9 +35,13 @@ def _apply(record: Record, _state: AgentState) -> None:
     raise TypeError(f"no rule for {type(record).__name__}")
 
 
+# The agent.
+
+
 @_apply.register
 def _(record: records.AgentStarted, state: AgentState) -> None:
     state.agent_id, state.boot_id, state.port = record.agent_id, record.boot_id, record.port
+    state.starts += 1
     for executor in state.executors():
         _move(executor, ExecutorInput.AGENT_STARTED)
         executor.stream = None
@@ -47,13 +52,51 @@ def _(record: records.AgentStarted, state: AgentState) -> None:
 
 
 @_apply.register
+def _(_record: records.AgentRetired, state: AgentState) -> None:
+    state.agent_id = ""
+    for executor in state.executors():
+        executor.state = ExecutorState.TERMINATED
+        forget.tasks_of(state, executor)
+    state.unowned.clear()
+
+
+@_apply.register
+def _(record: records.AgentDraining, state: AgentState) -> None:
+    # Without executors it is over at once.
+    state.draining = bool(state.containers)
+    state.drain_grace = record.max_grace if record.max_grace >= 0 else None
+
+
+@_apply.register
+def _(record: records.BehaviorSet, state: AgentState) -> None:
+    state.scheduler_acknowledges, state.master_connected = record.scheduler_acknowledges, record.master_connected
+
+
+# Frameworks and executors.
+
+
+@_apply.register
 def _(record: records.FrameworkUpdated, state: AgentState) -> None:
     info = mesos_pb2.FrameworkInfo.FromString(record.info)
     framework = state.frameworks.get(record.framework_id)
     if framework is None:
         state.frameworks[record.framework_id] = Framework(record.framework_id, info)
+        state.frameworks_made += 1
+        forget.oldest_frameworks(state)
     else:
         framework.info = info
+
+
+@_apply.register
+def _(record: records.FrameworkTornDown, state: AgentState) -> None:
+    framework = state.frameworks[record.framework_id]
+    framework.torn_down = True
+    for executor in list(framework.executors.values()):
+        for task in executor.tasks.values():
+            task.queue.clear()
+        if executor.state is ExecutorState.TERMINATED:
+            forget.tasks_of(state, executor)
+    forget.framework_if_over(state, framework)
 
 
 @_apply.register
@@ -88,7 +131,7 @@ def _(record: records.ExecutorTerminating, state: AgentState) -> None:
     executor = state.containers[record.container_id]
     _move(executor, ExecutorInput.ORDERED_TO_END)
     if record.message:
-        executor.termination = Termination(record.state, record.reason, record.message)
+        executor.termination = Termination(record.state, record.reason, record.message, record.limitation)
 
 
 @_apply.register
@@ -97,22 +140,29 @@ def _(record: records.ContainerExited, state: AgentState) -> None:
     _move(executor, ExecutorInput.EXITED)
     executor.exit_code = record.exit_code if record.exit_code >= 0 else None
     executor.exit_signal = record.exit_signal if record.exit_signal >= 0 else None
-    _remove_if_over(state, executor)
+    if state.frameworks[executor.framework_id].torn_down:
+        # Nobody is left who could acknowledge anything.
+        forget.tasks_of(state, executor)
+    else:
+        forget.executor_if_over(state, executor)
 
 
 @_apply.register
 def _(record: records.ExecutorForgotten, state: AgentState) -> None:
     executor = state.containers[record.container_id]
     executor.state = ExecutorState.TERMINATED
-    executor.tasks.clear()
-    _remove_if_over(state, executor)
+    forget.tasks_of(state, executor)
+
+
+# Tasks and their statuses.
 
 
 @_apply.register
 def _(record: records.TaskAdded, state: AgentState) -> None:
     info = mesos_pb2.TaskInfo.FromString(record.info)
-    state.containers[record.container_id].tasks[record.task_id] = Task(record.task_id, info)
+    state.containers[record.container_id].tasks[record.task_id] = Task(record.task_id, info, record.group)
     state.inboxes.setdefault(record.task_id, Inbox())
+    state.ended_tasks.pop(record.task_id, None)
 
 
 @_apply.register
@@ -138,29 +188,45 @@ def _(record: records.UpdateAccepted, state: AgentState) -> None:
 
 
 @_apply.register
+def _(record: records.UnownedAccepted, state: AgentState) -> None:
+    status = mesos_pb2.TaskStatus.FromString(record.status)
+    state.unowned.setdefault(record.task_id, deque()).append(status)
+
+
+@_apply.register
 def _(record: records.UpdateReceived, state: AgentState) -> None:
-    inbox = state.inboxes.setdefault(record.task_id, Inbox())
+    inbox = state.inboxes.get(record.task_id)
+    if inbox is None:
+        # Of a task that was never launched here.
+        inbox = state.inboxes[record.task_id] = Inbox()
+        forget.task_ended(state, record.task_id)
+    if len(inbox.received) == inbox.received.maxlen:
+        inbox.forgotten += 1
     inbox.received.append(Received(mesos_pb2.TaskStatus.FromString(record.status), record.at))
 
 
 @_apply.register
 def _(record: records.UpdateAcknowledged, state: AgentState) -> None:
+    if not record.container_id:
+        queue = state.unowned[record.task_id]
+        queue.popleft()
+        if not queue:
+            del state.unowned[record.task_id]
+        return
     executor = state.containers[record.container_id]
     task = executor.tasks[record.task_id]
     acknowledged = task.queue.popleft()
     if task.terminal and not task.queue and acknowledged.state == task.state:
         del executor.tasks[record.task_id]
-        _remove_if_over(state, executor)
+        forget.task_ended(state, record.task_id)
+        forget.executor_if_over(state, executor)
+
+
+# A compacted log.
+
+for _kind, _rule in restore.RULES.items():
+    _apply.register(_kind, _rule)
 
 
 def _move(executor: Executor, event: ExecutorInput) -> None:
     executor.state = EXECUTOR_TRANSITIONS[executor.state, event]
-
-
-def _remove_if_over(state: AgentState, executor: Executor) -> None:
-    """Once the process is gone and the scheduler knows the end of every task, nobody finds the executor any more."""
-    if executor.state is not ExecutorState.TERMINATED or executor.tasks:
-        return
-    del state.containers[executor.container_id]
-    del state.frameworks[executor.framework_id].executors[executor.executor_id]
-    state.ended.append(executor)

@@ -11,7 +11,9 @@ from services.local_agent.core.actions import Timer, TimerKind
 from services.local_agent.core.model import ENDING, ExecutorState, Termination
 
 if TYPE_CHECKING:
-    from services.local_agent.core.model import Executor
+    from collections.abc import Sequence
+
+    from services.local_agent.core.model import Executor, Framework
     from services.local_agent.core.step import Step
 
 _Status = mesos_pb2.TaskStatus
@@ -36,8 +38,18 @@ def shut_down(step: Step, executor: Executor) -> bool:
     sent = step.send(executor, SHUTDOWN)
     step.act(actions.CancelTimer(Timer(TimerKind.REGISTRATION, executor.container_id)))
     timer = Timer(TimerKind.SHUTDOWN_GRACE, executor.container_id)
-    step.act(actions.StartTimer(timer, durations.seconds(grace_period(step, executor))))
+    step.start_timer(timer, grace_period(step, executor))
     return sent
+
+
+def tear_down(step: Step, framework: Framework) -> None:
+    """The framework ends: SHUTDOWN to its executors; what they still send is dropped (Mesos: teardown)."""
+    for executor in framework.executors.values():
+        for task in executor.tasks.values():
+            step.stop_retrying(executor.container_id, task.task_id)
+    step.record(records.FrameworkTornDown(framework.framework_id))
+    for executor in list(framework.executors.values()):
+        shut_down(step, executor)
 
 
 def destroy(step: Step, executor: Executor, termination: Termination | None = None) -> None:
@@ -49,10 +61,26 @@ def destroy(step: Step, executor: Executor, termination: Termination | None = No
     else:
         step.record(
             records.ExecutorTerminating(
-                executor.container_id, termination.state, termination.reason, termination.message
+                executor.container_id,
+                termination.state,
+                termination.reason,
+                termination.message,
+                termination.limitation,
             )
         )
     step.act(actions.DestroyContainer(executor.container_id))
+
+
+def limited(step: Step, executor: Executor, message: str, resources: Sequence[mesos_pb2.Resource]) -> None:
+    """The container has used more than its memory: it is destroyed (Mesos: CONTAINER_LIMITATION_MEMORY).
+
+    What already has a reason to end keeps that one.
+    """
+    if executor.termination is not None:
+        return
+    limitation = mesos_pb2.TaskResourceLimitation(resources=resources).SerializeToString()
+    reason = _Status.REASON_CONTAINER_LIMITATION_MEMORY
+    destroy(step, executor, Termination(mesos_pb2.TASK_FAILED, reason, message, limitation))
 
 
 def registration_timed_out(step: Step, executor: Executor) -> None:
@@ -87,7 +115,8 @@ def exited(step: Step, executor: Executor, exit_code: int | None, exit_signal: i
     """The executor's process is gone: tasks without an end get one."""
     if executor.state is ExecutorState.TERMINATED:
         return
-    _end_tasks(step, executor, executor.termination or DEFAULT_TERMINATION)
+    if not step.state.frameworks[executor.framework_id].torn_down:
+        _end_tasks(step, executor, executor.termination or DEFAULT_TERMINATION)
     code = -1 if exit_code is None else exit_code
     number = -1 if exit_signal is None else exit_signal
     step.record(records.ContainerExited(executor.container_id, code, number))
@@ -121,5 +150,6 @@ def _end_tasks(step: Step, executor: Executor, termination: Termination) -> None
                 state=termination.state,
                 reason=termination.reason,
                 message=termination.message,
+                limitation=termination.limitation,
             )
             step.accept(executor, task, status)

@@ -1,10 +1,10 @@
-"""LaunchTask's request: what Mesos' master checks and fills in before a task reaches an agent."""
+"""Requests to launch: what Mesos' master checks and fills in before a task reaches an agent."""
 
 from __future__ import annotations
 
 import getpass
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mesos.v1 import mesos_pb2
 from services.local_agent.core.model import AgentState, Framework
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _Capability = mesos_pb2.FrameworkInfo.Capability
 MAX_ID_BYTES = 255
+# Mesos: MIN_CPUS, MIN_MEM.
+MIN_CPUS = 0.01
+MIN_MEM_MB = 32
 
 
 def normalise(request: agent_pb2.LaunchTaskRequest, state: AgentState) -> tuple[Framework, mesos_pb2.TaskInfo]:
@@ -25,21 +28,69 @@ def normalise(request: agent_pb2.LaunchTaskRequest, state: AgentState) -> tuple[
     """
     if not request.HasField("task"):
         raise OrderRefused("task", "missing")
-    missing = _missing_required(request)
-    if missing:
-        raise OrderRefused(missing, "missing")
+    _require_whole("task", request.task)
     task = mesos_pb2.TaskInfo()
     task.CopyFrom(request.task)
     check_id("task.task_id", task.task_id.value)
-    _check_task(task)
+    if not task.HasField("executor"):
+        raise OrderRefused("task.executor", "missing: this agent runs custom executors only")
+    if task.HasField("command"):
+        raise OrderRefused("task.command", "a task with an executor cannot have a command of its own")
+    _check_policies("task", task)
+    _check_executor("task.executor", task.executor)
     framework = _framework(request, state)
+    _fill_in(task, framework, state)
+    return framework, task
+
+
+def normalise_group(
+    request: agent_pb2.LaunchTaskGroupRequest, state: AgentState
+) -> tuple[Framework, list[mesos_pb2.TaskInfo]]:
+    """The same for a group; its rules are stricter (Mesos: LAUNCH_GROUP to a CUSTOM executor).
+
+    Raises:
+        OrderRefused: Names the field.
+    """
+    if not request.HasField("executor"):
+        raise OrderRefused("executor", "missing")
+    if not request.tasks:
+        raise OrderRefused("tasks", "must not be empty")
+    _require_whole("executor", request.executor)
+    if request.executor.type == mesos_pb2.ExecutorInfo.UNKNOWN:
+        raise OrderRefused("executor.type", "'ExecutorInfo.type' must be set")
+    _check_executor("executor", request.executor)
+    _check_group_resources(request.executor)
+    seen: set[str] = set()
+    for index, task in enumerate(request.tasks):
+        where = f"tasks[{index}]"
+        _require_whole(where, task)
+        check_id(f"{where}.task_id", task.task_id.value)
+        if task.task_id.value in seen:
+            raise OrderRefused(f"{where}.task_id", f"{task.task_id.value!r} is in the group already")
+        seen.add(task.task_id.value)
+        _check_policies(where, task)
+        if task.HasField("executor") and task.executor != request.executor:
+            raise OrderRefused(f"{where}.executor", "differs from the executor of the group")
+        if task.container.type == mesos_pb2.ContainerInfo.DOCKER and task.HasField("container"):
+            raise OrderRefused(f"{where}.container", "Docker containers cannot be in a group")
+    framework = _framework(request, state)
+    tasks = []
+    for given in request.tasks:
+        task = mesos_pb2.TaskInfo()
+        task.CopyFrom(given)
+        task.executor.CopyFrom(request.executor)
+        _fill_in(task, framework, state)
+        tasks.append(task)
+    return framework, tasks
+
+
+def _fill_in(task: mesos_pb2.TaskInfo, framework: Framework, state: AgentState) -> None:
     role = framework.info.roles[0] if framework.info.roles else "*"
     task.agent_id.value = state.agent_id
     task.executor.framework_id.value = framework.framework_id
     for resource in (*task.resources, *task.executor.resources):
         if not resource.HasField("allocation_info"):
             resource.allocation_info.role = role
-    return framework, task
 
 
 def check_id(field: str, value: str) -> None:
@@ -56,36 +107,49 @@ def check_id(field: str, value: str) -> None:
         raise OrderRefused(field, f"{value!r} is not an id: no slash, backslash, control character, '.' or '..'")
 
 
-def _missing_required(request: agent_pb2.LaunchTaskRequest) -> str:
-    for name in ("task", "framework"):
-        message = getattr(request, name)
-        if request.HasField(name):
-            for path in message.FindInitializationErrors():
-                if path not in {"agent_id", "agent_id.value"}:
-                    return f"{name}.{path}"
-    return ""
+def _require_whole(field: str, message: Any) -> None:
+    for path in message.FindInitializationErrors():
+        if path not in {"agent_id", "agent_id.value"}:
+            raise OrderRefused(f"{field}.{path}", "missing")
 
 
-def _check_task(task: mesos_pb2.TaskInfo) -> None:
-    if not task.HasField("executor"):
-        raise OrderRefused("task.executor", "missing: this agent runs custom executors only")
-    if task.HasField("command"):
-        raise OrderRefused("task.command", "a task with an executor cannot have a command of its own")
-    executor = task.executor
-    check_id("task.executor.executor_id", executor.executor_id.value)
-    if executor.type not in {mesos_pb2.ExecutorInfo.CUSTOM, mesos_pb2.ExecutorInfo.UNKNOWN}:
-        raise OrderRefused("task.executor.type", "must be CUSTOM or unset")
-    if not executor.HasField("command"):
-        raise OrderRefused("task.executor.command", "missing")
-    if executor.HasField("container"):
-        raise OrderRefused("task.executor.container", "containers with images or volumes are not supported")
-    if executor.shutdown_grace_period.nanoseconds < 0:
-        raise OrderRefused("task.executor.shutdown_grace_period", "must not be negative")
+def _check_policies(field: str, task: mesos_pb2.TaskInfo) -> None:
     if task.kill_policy.grace_period.nanoseconds < 0:
-        raise OrderRefused("task.kill_policy.grace_period", "must not be negative")
+        raise OrderRefused(f"{field}.kill_policy.grace_period", "must not be negative")
     if task.max_completion_time.nanoseconds < 0:
-        raise OrderRefused("task.max_completion_time", "must not be negative")
-    _check_command("task.executor.command", executor.command)
+        raise OrderRefused(f"{field}.max_completion_time", "must not be negative")
+
+
+def _check_executor(field: str, executor: mesos_pb2.ExecutorInfo) -> None:
+    check_id(f"{field}.executor_id", executor.executor_id.value)
+    if executor.type == mesos_pb2.ExecutorInfo.DEFAULT:
+        if executor.HasField("command"):
+            raise OrderRefused(f"{field}.command", "'ExecutorInfo.command' must not be set for 'DEFAULT' executor")
+        raise OrderRefused(f"{field}.type", "this agent runs CUSTOM executors only")
+    if not executor.HasField("command"):
+        raise OrderRefused(f"{field}.command", "'ExecutorInfo.command' must be set for 'CUSTOM' executor")
+    if executor.HasField("container"):
+        raise OrderRefused(f"{field}.container", "containers with images or volumes are not supported")
+    if executor.shutdown_grace_period.nanoseconds < 0:
+        raise OrderRefused(f"{field}.shutdown_grace_period", "must not be negative")
+    _check_command(f"{field}.command", executor.command)
+
+
+def _check_group_resources(executor: mesos_pb2.ExecutorInfo) -> None:
+    # For a single task these are warnings of the master, for a group errors.
+    name = executor.executor_id.value
+    amounts = {"cpus": 0.0, "mem": 0.0, "disk": 0.0}
+    for resource in executor.resources:
+        if resource.name in amounts:
+            amounts[resource.name] += resource.scalar.value
+    if amounts["cpus"] < MIN_CPUS:
+        why = f"uses less CPUs ({amounts['cpus']:g}) than the minimum required ({MIN_CPUS})"
+        raise OrderRefused("executor.resources", f"Executor '{name}' {why}")
+    if amounts["mem"] < MIN_MEM_MB:
+        why = f"uses less memory ({amounts['mem']:g}MB) than the minimum required ({MIN_MEM_MB}MB)"
+        raise OrderRefused("executor.resources", f"Executor '{name}' {why}")
+    if not amounts["disk"]:
+        raise OrderRefused("executor.resources", f"Executor '{name}' uses no disk")
 
 
 def _check_command(field: str, command: mesos_pb2.CommandInfo) -> None:
@@ -98,7 +162,8 @@ def _check_command(field: str, command: mesos_pb2.CommandInfo) -> None:
     for name, text in (("value", command.value), *((f"arguments[{i}]", a) for i, a in enumerate(command.arguments))):
         if "\0" in text:
             raise OrderRefused(f"{field}.{name}", "holds a zero byte")
-    if command.HasField("user") and command.user not in {getpass.getuser(), str(os.getuid())}:
+    # Root can be anybody; whether there is such a user, the launch will tell (as in Mesos).
+    if command.HasField("user") and os.geteuid() and command.user not in {getpass.getuser(), str(os.getuid())}:
         raise OrderRefused(f"{field}.user", f"the agent runs executors as its own user, {getpass.getuser()}")
     for index, variable in enumerate(command.environment.variables):
         where = f"{field}.environment.variables[{index}]"
@@ -110,9 +175,10 @@ def _check_command(field: str, command: mesos_pb2.CommandInfo) -> None:
             raise OrderRefused(f"{where}.value", "holds a zero byte")
 
 
-def _framework(request: agent_pb2.LaunchTaskRequest, state: AgentState) -> Framework:
+def _framework(request: agent_pb2.LaunchTaskRequest | agent_pb2.LaunchTaskGroupRequest, state: AgentState) -> Framework:
     info = mesos_pb2.FrameworkInfo()
     if request.HasField("framework"):
+        _require_whole("framework", request.framework)
         info.CopyFrom(request.framework)
     else:
         info.user, info.name, info.checkpoint = getpass.getuser(), "local", True
@@ -131,6 +197,6 @@ def _framework(request: agent_pb2.LaunchTaskRequest, state: AgentState) -> Frame
 def _framework_id(name: str, state: AgentState) -> str:
     """The id under which a framework of this name registered earlier, else a new one."""
     for framework in state.frameworks.values():
-        if framework.info.name == name:
+        if framework.info.name == name and not framework.torn_down:
             return framework.framework_id
-    return f"{state.agent_id.rpartition('-')[0]}-{len(state.frameworks):04d}"
+    return f"{state.agent_id.rpartition('-')[0]}-{state.frameworks_made:04d}"

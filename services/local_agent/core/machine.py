@@ -5,21 +5,19 @@ Whoever drives it writes `Outcome.records` to the log before it carries out `Out
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from mesos.v1.executor import executor_pb2
-from services.local_agent.core import actions, durations, executors, records, statuses, subscribing, tasks, updates
+from services.local_agent.core import actions, calls, executors, records, statuses, subscribing, tasks, updates
 from services.local_agent.core.actions import Timer, TimerKind
 from services.local_agent.core.model import AgentState, ExecutorState
+from services.local_agent.core.phase import Phase
 from services.local_agent.core.step import Step
-from services.local_agent.core.update_filter import Verdict
-from services.local_agent.wire import call_validation
+from services.local_agent.core.subscribing import CheckFailed
 from services.local_agent.wire.call_validation import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mesos.v1 import mesos_pb2
     from services.local_agent.core.model import Executor, Framework
@@ -28,16 +26,6 @@ if TYPE_CHECKING:
     from services.local_agent.wire.http import Request
 
 T = TypeVar("T")
-_Call = executor_pb2.Call
-NOT_RECOVERED = "Agent has not finished recovery"
-
-
-class Phase(enum.Enum):
-    """Life of the agent's process (Mesos: agent restart timeline)."""
-
-    RECOVERING = "nothing is answered but 503"
-    REREGISTERING = "executors come back; SUBSCRIBE and HEARTBEAT only"
-    READY = "normal"
 
 
 @dataclass(frozen=True)
@@ -57,9 +45,10 @@ class Machine:
         self.config = config
         self.phase = Phase.RECOVERING
         self._new_uuid = new_uuid
+        self._retries: dict[tuple[str, str], float] = {}
 
     def _step(self, now: Moment) -> Step:
-        return Step(self.state, self.config, now, self._new_uuid)
+        return Step(self.state, self.config, now, self._new_uuid, self.phase is Phase.READY, self._retries)
 
     # The executor API.
 
@@ -67,62 +56,15 @@ class Machine:
         """One request to the executor API; `stream` is the id of an event stream, if it opens one."""
         step = self._step(now)
         try:
-            self._follow(step, request, stream)
+            calls.follow(step, self.phase, request, stream)
         except Refused as refused:
-            step.respond(refused.status, refused.body)
+            step.respond(refused.status, refused.body, refused.headers)
+        except CheckFailed as failed:
+            if self.config.abort_on_check_failure:
+                step.act(actions.Abort(str(failed)))
+            else:
+                step.respond(400, str(failed))
         return _outcome(step, None)
-
-    def _follow(self, step: Step, request: Request, stream: int) -> None:
-        """The rows of the table of status codes, in its order."""
-        if self.phase is Phase.RECOVERING:
-            raise Refused(503, NOT_RECOVERED)
-        if request.method != "POST":
-            text = f"405 Method Not Allowed. Expecting one of {{ 'POST' }}, but received '{request.method}'."
-            step.respond(405, text, (("Allow", "POST"),))
-            return
-        call = call_validation.decode(request.headers.get("content-type"), request.body)
-        call_validation.validate(call)
-        content_type = ""
-        if call.type == _Call.SUBSCRIBE:
-            content_type = call_validation.negotiate(request.headers.get("accept"))
-        if call.type == _Call.HEARTBEAT:
-            step.respond(202)
-            return
-        if self.phase is Phase.REREGISTERING and call.type != _Call.SUBSCRIBE:
-            raise Refused(503, NOT_RECOVERED)
-        executor = self._sender(call)
-        if executor.state is ExecutorState.REGISTERING and call.type != _Call.SUBSCRIBE:
-            raise Refused(403, "Executor is not subscribed")
-        self._follow_call(step, executor, call, stream, content_type)
-
-    def _sender(self, call: executor_pb2.Call) -> Executor:
-        framework = self.state.frameworks.get(call.framework_id.value)
-        if framework is None or not framework.executors:
-            raise Refused(400, "Framework cannot be found")
-        executor = framework.executors.get(call.executor_id.value)
-        if executor is None:
-            raise Refused(400, "Executor cannot be found")
-        return executor
-
-    def _follow_call(
-        self, step: Step, executor: Executor, call: executor_pb2.Call, stream: int, content_type: str
-    ) -> None:
-        if call.type == _Call.SUBSCRIBE:
-            malformed = subscribing.malformed_list(call)
-            if malformed:
-                raise Refused(400, malformed)
-            subscribing.subscribe(step, executor, call, stream, content_type)
-        elif call.type == _Call.UPDATE:
-            verdict = updates.update(step, executor, call.update.status)
-            if verdict is Verdict.NOT_DELIVERED_YET:
-                task_id = call.update.status.task_id.value
-                raise Refused(400, f"update.status.task_id: {task_id} was not launched yet ({verdict.value})")
-            step.respond(202)
-        elif call.type == _Call.MESSAGE:
-            # There is no scheduler that would take it; to the executor it looks as if there were.
-            step.respond(202)
-        else:
-            raise Refused(501, "501 Not Implemented.")
 
     def stream_closed(self, stream: int) -> None:
         """A stream's connection is gone. The agent does nothing about it, as in Mesos."""
@@ -133,11 +75,18 @@ class Machine:
     # The scheduler's orders.
 
     def launch(
-        self, framework: Framework, task: mesos_pb2.TaskInfo, container_id: str, sandbox: str, now: Moment
+        self,
+        framework: Framework,
+        batch: Sequence[mesos_pb2.TaskInfo],
+        container_id: str,
+        sandbox: str,
+        now: Moment,
+        *,
+        group: bool = False,
     ) -> Outcome[Launched]:
         """See `tasks.launch`."""
         step = self._step(now)
-        answer = tasks.launch(step, framework, task, container_id=container_id, sandbox_of=sandbox)
+        answer = tasks.launch(step, framework, batch, group=group, container_id=container_id, sandbox_of=sandbox)
         return _outcome(step, answer)
 
     def kill(self, task_id: str, policy: mesos_pb2.KillPolicy | None, now: Moment) -> Outcome[Killed]:
@@ -149,6 +98,39 @@ class Machine:
         """SHUTDOWN to one executor."""
         step = self._step(now)
         return _outcome(step, executors.shut_down(step, executor))
+
+    def message(self, executor: Executor, data: bytes, now: Moment) -> Outcome[bool]:
+        """See `tasks.message`."""
+        step = self._step(now)
+        return _outcome(step, tasks.message(step, executor, data))
+
+    def tear_down(self, framework: Framework, now: Moment) -> Outcome[None]:
+        """See `executors.tear_down`."""
+        step = self._step(now)
+        executors.tear_down(step, framework)
+        return _outcome(step, None)
+
+    def drain(self, max_grace: int | None, now: Moment) -> Outcome[list[str]]:
+        """See `tasks.drain`."""
+        step = self._step(now)
+        return _outcome(step, tasks.drain(step, max_grace))
+
+    def behave(
+        self, now: Moment, *, scheduler_acknowledges: bool | None = None, master_connected: bool | None = None
+    ) -> Outcome[None]:
+        """How scheduler and master behave from now on; None: as before."""
+        step = self._step(now)
+        acknowledges = self.state.scheduler_acknowledges if scheduler_acknowledges is None else scheduler_acknowledges
+        connected = self.state.master_connected if master_connected is None else master_connected
+        if (acknowledges, connected) != (self.state.scheduler_acknowledges, self.state.master_connected):
+            step.record(records.BehaviorSet(acknowledges, connected))
+            step.forward_all()
+        return _outcome(step, None)
+
+    def acknowledge(self, task_id: str, uuid: bytes, now: Moment) -> Outcome[bytes]:
+        """See `updates.acknowledged_by_hand`."""
+        step = self._step(now)
+        return _outcome(step, updates.acknowledged_by_hand(step, task_id, uuid))
 
     def destroy_all(self, now: Moment) -> Outcome[None]:
         """SIGKILL to every container."""
@@ -178,6 +160,7 @@ class Machine:
         executor = self.state.containers.get(container_id)
         if executor is not None:
             executors.launch_failed(step, executor, why)
+            self._end_if_done(step)
         return _outcome(step, None)
 
     def container_exited(
@@ -188,15 +171,34 @@ class Machine:
         executor = self.state.containers.get(container_id)
         if executor is not None:
             executors.exited(step, executor, exit_code, exit_signal)
+            self._end_if_done(step)
+        return _outcome(step, None)
+
+    def container_limited(
+        self, container_id: str, message: str, resources: Sequence[mesos_pb2.Resource], now: Moment
+    ) -> Outcome[None]:
+        """The container has exceeded its memory, or has already ended by that. `resources`: what it used."""
+        step = self._step(now)
+        executor = self.state.containers.get(container_id)
+        if executor is not None:
+            executors.limited(step, executor, message, resources)
         return _outcome(step, None)
 
     def timer_fired(self, timer: Timer, now: Moment) -> Outcome[None]:
         """Answer to `StartTimer`."""
         step = self._step(now)
         executor = self.state.containers.get(timer.container_id)
-        if timer.kind is TimerKind.REREGISTRATION:
-            executors.reregistration_timed_out(step)
-            self.phase = Phase.READY
+        if timer.kind is TimerKind.NOT_FOUND:
+            if self.phase is Phase.UNROUTED:
+                self._install_routes(step)
+        elif timer.kind is TimerKind.UNAVAILABLE:
+            self._recovered(step)
+        elif timer.kind is TimerKind.REREGISTRATION:
+            if self.phase is Phase.REREGISTERING:
+                executors.reregistration_timed_out(step)
+                self._register(step)
+        elif timer.kind is TimerKind.RETRY:
+            step.retry(timer.container_id, timer.task_id)
         elif executor is None:
             pass
         elif timer.kind is TimerKind.REGISTRATION:
@@ -207,7 +209,7 @@ class Machine:
             subscribing.heartbeat(step, executor)
         return _outcome(step, None)
 
-    # Start.
+    # Start and end.
 
     def start(self, agent_id: str, boot_id: str, port: int, now: Moment) -> Outcome[None]:
         """The log is replayed; the process takes over. Executors without checkpointing are not recovered."""
@@ -217,25 +219,76 @@ class Machine:
                 continue
             for task in executor.tasks.values():
                 if not task.terminal:
-                    step.receive(statuses.made_by_master(step, task.task_id, executor.executor_id))
+                    step.receive(statuses.lost_with_agent(step, task.task_id, executor.executor_id))
             step.record(records.ExecutorForgotten(executor.container_id))
         step.record(records.AgentStarted(agent_id, boot_id, port))
+        if self.config.not_found_for:
+            self.phase = Phase.UNROUTED
+            step.start_timer(Timer(TimerKind.NOT_FOUND), self.config.not_found_for)
+        else:
+            self._install_routes(step)
         return _outcome(step, None)
 
-    def recovered(self, now: Moment) -> Outcome[None]:
+    def containers_recovered(self, now: Moment) -> Outcome[None]:
         """The containers have been looked for (`container_exited` for those that are gone): the window opens."""
         step = self._step(now)
-        for executor in self.state.executors():
-            for task in list(executor.tasks.values()):
-                if task.queue:
-                    step.forward_head(executor, task, recovering=True)
-        if any(executor.state is ExecutorState.REGISTERING for executor in self.state.executors()):
-            self.phase = Phase.REREGISTERING
-            limit = durations.seconds(self.config.executor_reregistration_timeout)
-            step.act(actions.StartTimer(Timer(TimerKind.REREGISTRATION), limit))
+        if self.config.unavailable_for:
+            step.start_timer(Timer(TimerKind.UNAVAILABLE), self.config.unavailable_for)
         else:
-            self.phase = Phase.READY
+            self._recovered(step)
         return _outcome(step, None)
+
+    def leave(self, now: Moment) -> Outcome[None]:
+        """SIGUSR1: the agent leaves its master; SHUTDOWN to all executors, checkpointing or not."""
+        step = self._step(now)
+        if self.phase is Phase.LEAVING:
+            return _outcome(step, None)
+        for executor in self.state.executors():
+            for task in executor.tasks.values():
+                if not task.terminal and self.state.master_connected:
+                    step.receive(statuses.removed_with_agent(step, task.task_id, executor.executor_id))
+        if self.phase is Phase.UNROUTED:
+            # Without looking for them nobody would notice their ends.
+            step.act(actions.RecoverContainers())
+        self._leave(step)
+        return _outcome(step, None)
+
+    def _install_routes(self, step: Step) -> None:
+        self.phase = Phase.RECOVERING
+        step.act(actions.RecoverContainers())
+
+    def _recovered(self, step: Step) -> None:
+        if self.phase is Phase.LEAVING:
+            return
+        if self.config.cleanup:
+            self._leave(step)
+        elif any(executor.state is ExecutorState.REGISTERING for executor in self.state.executors()):
+            self.phase = Phase.REREGISTERING
+            step.start_timer(Timer(TimerKind.REREGISTRATION), self.config.executor_reregistration_timeout)
+        else:
+            self._register(step)
+
+    def _register(self, step: Step) -> None:
+        """With the master: kept statuses flow, and what was torn down meanwhile is (again) told to end."""
+        self.phase = Phase.READY
+        step.registered = True
+        for executor in self.state.executors():
+            if self.state.frameworks[executor.framework_id].torn_down:
+                executors.shut_down(step, executor)
+        step.forward_all()
+
+    def _leave(self, step: Step) -> None:
+        self.phase = Phase.LEAVING
+        step.registered = False
+        for executor in self.state.executors():
+            executors.shut_down(step, executor)
+        self._end_if_done(step)
+
+    def _end_if_done(self, step: Step) -> None:
+        gone = all(executor.state is ExecutorState.TERMINATED for executor in self.state.executors())
+        if self.phase is Phase.LEAVING and gone:
+            step.record(records.AgentRetired())
+            step.act(actions.EndAgent())
 
 
 def _outcome(step: Step, answer: T) -> Outcome[T]:

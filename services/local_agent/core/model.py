@@ -12,8 +12,13 @@ from mesos.v1 import mesos_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# As many ended executors are remembered (Mesos: MAX_COMPLETED_EXECUTORS_PER_FRAMEWORK).
-MAX_ENDED = 150
+# As much is remembered of what is over (Mesos: MAX_COMPLETED_EXECUTORS_PER_FRAMEWORK, MAX_COMPLETED_FRAMEWORKS; the
+# master's --max_completed_tasks_per_framework).
+MAX_ENDED_EXECUTORS = 150
+MAX_IDLE_FRAMEWORKS = 50
+MAX_ENDED_TASKS = 1000
+# Newest statuses of one task at the scheduler.
+MAX_RECEIVED = 1000
 
 TERMINAL_STATES = frozenset(
     {
@@ -72,6 +77,8 @@ class Task:
 
     task_id: str
     info: mesos_pb2.TaskInfo
+    # The same for all tasks that go in one LAUNCH_GROUP; empty: goes alone.
+    group: str = ""
     # False: waits in the agent for its executor.
     delivered: bool = False
     state: int = mesos_pb2.TASK_STAGING
@@ -92,6 +99,8 @@ class Termination:
     state: int
     reason: int
     message: str
+    # A TaskResourceLimitation, serialized; empty: none.
+    limitation: bytes = b""
 
 
 @dataclass
@@ -123,6 +132,14 @@ class Executor:
         """Mesos: everSentTask. A launched task that has ended without a word from the executor does not count."""
         return self.reported or any(task.delivered and not task.terminal for task in self.tasks.values())
 
+    def waiting(self) -> list[list[Task]]:
+        """What goes in one event each: tasks that go alone first, then groups (Mesos: queued tasks, queued groups)."""
+        batches: dict[tuple[bool, str], list[Task]] = {}
+        for task in self.tasks.values():
+            if not task.delivered and not task.terminal:
+                batches.setdefault((bool(task.group), task.group or task.task_id), []).append(task)
+        return [batches[key] for key in sorted(batches, key=lambda key: key[0])]
+
 
 @dataclass
 class Framework:
@@ -131,6 +148,8 @@ class Framework:
     framework_id: str
     info: mesos_pb2.FrameworkInfo
     executors: dict[str, Executor] = field(default_factory=dict)
+    # Its executors are shut down; what they send counts for nothing.
+    torn_down: bool = False
 
     def has_capability(self, capability: mesos_pb2.FrameworkInfo.Capability.Type) -> bool:
         """Whether the framework declared it."""
@@ -149,7 +168,9 @@ class Received:
 class Inbox:
     """What the scheduler knows of one task id."""
 
-    received: list[Received] = field(default_factory=list)
+    received: deque[Received] = field(default_factory=lambda: deque(maxlen=MAX_RECEIVED))
+    # Statuses that came before those of `received`.
+    forgotten: int = 0
     launch_written_at: float = 0.0
     kill_written_at: float = 0.0
 
@@ -165,10 +186,24 @@ class AgentState:
     agent_id: str = ""
     boot_id: str = ""
     port: int = 0
+    # Processes that have worked on this log.
+    starts: int = 0
+    frameworks_made: int = 0
+    scheduler_acknowledges: bool = True
+    master_connected: bool = True
+    draining: bool = False
+    # Nanoseconds; None: the tasks' own policies hold.
+    drain_grace: int | None = None
     frameworks: dict[str, Framework] = field(default_factory=dict)
+    # Ids that cannot be used again, oldest first; the values mean nothing.
+    torn_down: dict[str, None] = field(default_factory=dict)
     containers: dict[str, Executor] = field(default_factory=dict)
-    ended: deque[Executor] = field(default_factory=lambda: deque(maxlen=MAX_ENDED))
+    ended: list[Executor] = field(default_factory=list)
     inboxes: dict[str, Inbox] = field(default_factory=dict)
+    # Keys of `inboxes` without a live task, oldest first; the values mean nothing.
+    ended_tasks: dict[str, None] = field(default_factory=dict)
+    # Statuses of tasks that no executor owns, not yet acknowledged by the scheduler.
+    unowned: dict[str, deque[mesos_pb2.TaskStatus]] = field(default_factory=dict)
 
     def executors(self) -> Iterator[Executor]:
         """All that are not over."""
@@ -185,6 +220,23 @@ class AgentState:
             if framework_id in {None, executor.framework_id} and task_id in executor.tasks:
                 return executor, executor.tasks[task_id]
         return None
+
+    def queue(self, container_id: str, task_id: str) -> deque[mesos_pb2.TaskStatus]:
+        """A task's statuses on their way to the scheduler. Container id: empty for a task that nobody owns."""
+        if not container_id:
+            return self.unowned.get(task_id, deque())
+        executor = self.containers.get(container_id)
+        task = executor.tasks.get(task_id) if executor else None
+        return task.queue if task else deque()
+
+    def queues(self) -> Iterator[tuple[str, str]]:
+        """Container and task id of every queue that is not empty."""
+        for executor in self.executors():
+            for task in executor.tasks.values():
+                if task.queue:
+                    yield executor.container_id, task.task_id
+        for task_id in list(self.unowned):
+            yield "", task_id
 
     def by_stream(self, stream: int) -> Executor | None:
         """The executor that listens on `stream`."""

@@ -30,6 +30,33 @@ class AgentStarted(Record):
 
 
 @dataclass(frozen=True)
+class AgentRetired(Record):
+    """The agent gave its id up (Mesos: removal of `latest`): the next process is a new agent without executors."""
+
+
+@dataclass(frozen=True)
+class AgentDraining(Record):
+    """Until the last executor is gone. `max_grace`: nanoseconds, -1: none."""
+
+    max_grace: int = -1
+
+
+@dataclass(frozen=True)
+class BehaviorSet(Record):
+    """How scheduler and master behave from now on."""
+
+    scheduler_acknowledges: bool
+    master_connected: bool
+
+
+@dataclass(frozen=True)
+class FrameworkTornDown(Record):
+    """The framework is over; what its executors still send counts for nothing."""
+
+    framework_id: str
+
+
+@dataclass(frozen=True)
 class FrameworkUpdated(Record):
     """A framework is known from now on, with this FrameworkInfo."""
 
@@ -74,6 +101,8 @@ class ExecutorTerminating(Record):
     state: int = 0
     reason: int = 0
     message: str = ""
+    # A TaskResourceLimitation, serialized.
+    limitation: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -94,11 +123,12 @@ class ExecutorForgotten(Record):
 
 @dataclass(frozen=True)
 class TaskAdded(Record):
-    """A task waits for its executor."""
+    """A task waits for its executor. `group`: the same for all that go in one LAUNCH_GROUP; empty: goes alone."""
 
     container_id: str
     task_id: str
     info: bytes
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,6 +159,14 @@ class UpdateAccepted(Record):
 
 
 @dataclass(frozen=True)
+class UnownedAccepted(Record):
+    """A status of a task that no executor owns is on its way to the scheduler."""
+
+    task_id: str
+    status: bytes
+
+
+@dataclass(frozen=True)
 class UpdateReceived(Record):
     """The scheduler has this status."""
 
@@ -139,14 +177,15 @@ class UpdateReceived(Record):
 
 @dataclass(frozen=True)
 class UpdateAcknowledged(Record):
-    """The scheduler acknowledged the head of the task's queue."""
+    """The scheduler acknowledged the head of the task's queue. Container id: empty for a task that nobody owns."""
 
     container_id: str
     task_id: str
     uuid: bytes
 
 
-_TYPES: dict[str, type[Record]] = {cls.__name__: cls for cls in Record.__subclasses__()}
+# By name; `snapshot_records` adds its own.
+TYPES: dict[str, type[Record]] = {cls.__name__: cls for cls in Record.__subclasses__()}
 
 
 def encode(record: Record) -> bytes:
@@ -165,12 +204,14 @@ def decode(payload: bytes) -> Record:
         RecordError: Unknown type, a field too many or too few.
     """
     value = json.loads(payload)
-    record_type = _TYPES.get(value.pop("type", ""))
+    record_type = TYPES.get(value.pop("type", ""))
     if record_type is None:
         raise RecordError("a record of a type that this version does not know")
     for field in dataclasses.fields(record_type):
         if field.type == "bytes" and field.name in value:
             value[field.name] = base64.b64decode(value[field.name])
+        elif field.type == "tuple[str, ...]" and field.name in value:
+            value[field.name] = tuple(value[field.name])
     try:
         return record_type(**value)
     except TypeError as error:

@@ -29,8 +29,9 @@ def made_by_agent(
     state: int,
     reason: int,
     message: str,
+    limitation: bytes = b"",
 ) -> mesos_pb2.TaskStatus:
-    """A status with SOURCE_AGENT."""
+    """A status with SOURCE_AGENT. `limitation`: a TaskResourceLimitation, serialized."""
     status = _Status(
         task_id=mesos_pb2.TaskID(value=task_id),
         state=mesos_pb2.TaskState.Name(state),
@@ -43,17 +44,31 @@ def made_by_agent(
     )
     if executor_id:
         status.executor_id.value = executor_id
+    if limitation:
+        status.limitation.ParseFromString(limitation)
     return status
 
 
-def made_by_master(step: Step, task_id: str, executor_id: str) -> mesos_pb2.TaskStatus:
-    """What the master says when an agent is gone and its framework does not checkpoint. Without a uuid: never acked."""
+def lost_with_agent(step: Step, task_id: str, executor_id: str) -> mesos_pb2.TaskStatus:
+    """What the master says when an agent is gone and its framework does not checkpoint."""
+    return _made_by_master(step, task_id, executor_id, "disconnected", _Status.REASON_AGENT_DISCONNECTED)
+
+
+def removed_with_agent(step: Step, task_id: str, executor_id: str) -> mesos_pb2.TaskStatus:
+    """What the master says when an agent takes its leave."""
+    return _made_by_master(step, task_id, executor_id, "removed: the agent unregistered", _Status.REASON_AGENT_REMOVED)
+
+
+def _made_by_master(
+    step: Step, task_id: str, executor_id: str, what: str, reason: mesos_pb2.TaskStatus.Reason
+) -> mesos_pb2.TaskStatus:
+    # Without a uuid: never acknowledged.
     return _Status(
         task_id=mesos_pb2.TaskID(value=task_id),
         state=mesos_pb2.TASK_LOST,
-        message=f"Agent {step.config.hostname} disconnected",
+        message=f"Agent {step.config.hostname} {what}",
         source=_Status.SOURCE_MASTER,
-        reason=_Status.REASON_AGENT_DISCONNECTED,
+        reason=reason,
         agent_id=mesos_pb2.AgentID(value=step.state.agent_id),
         executor_id=mesos_pb2.ExecutorID(value=executor_id),
         timestamp=step.now.wall,

@@ -5,17 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from services.local_agent.core import actions, records
+from services.local_agent.core import actions, durations, records
+from services.local_agent.core.actions import Timer, TimerKind
 from services.local_agent.core.evolve import apply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from mesos.v1 import mesos_pb2
     from services.local_agent.core.actions import Action
     from services.local_agent.core.model import AgentState, Executor, Task
     from services.local_agent.core.records import Record
+    from services.local_agent.wire.auth import Authenticator
+
+
+# Status-update manager (Mesos: STATUS_UPDATE_RETRY_INTERVAL_MIN, _MAX).
+RETRY_MIN_SECS = 10.0
+RETRY_MAX_SECS = 600.0
+_DRAINED = frozenset({mesos_pb2.TASK_KILLING, mesos_pb2.TASK_KILLED})
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,15 @@ class Config:
     executor_registration_timeout: int
     executor_reregistration_timeout: int
     executor_shutdown_grace_period: int
+    # How long after the start 404, and then 503, is all that executors hear.
+    not_found_for: int = 0
+    unavailable_for: int = 0
+    # Demands a token of every call.
+    authenticator: Authenticator | None = None
+    # `--recover=cleanup`: executors of an earlier process are shut down, and the agent ends after them.
+    cleanup: bool = False
+    # End the process where Mesos' agent fails a check, instead of refusing the call.
+    abort_on_check_failure: bool = False
 
 
 @dataclass
@@ -46,6 +63,10 @@ class Step:
     config: Config
     now: Moment
     new_uuid: Callable[[], bytes]
+    # The agent is registered with its master, if there is one.
+    registered: bool
+    # Seconds to the next retry, by container and task id; never in the log (Mesos: begins anew after a restart).
+    retries: dict[tuple[str, str], float]
     records: list[Record] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
 
@@ -69,13 +90,20 @@ class Step:
         self.act(actions.SendEvent(executor.stream, event))
         return True
 
-    def deliver(self, executor: Executor, task: Task) -> bool:
-        """Sends LAUNCH. Without a stream it is lost, but the agent takes it for delivered, as Mesos' does."""
-        event = executor_pb2.Event(type=executor_pb2.Event.LAUNCH)
-        event.launch.task.CopyFrom(task.info)
+    def deliver(self, executor: Executor, batch: Sequence[Task]) -> bool:
+        """Sends LAUNCH or LAUNCH_GROUP. Without a stream it is lost, but counts as delivered, as in Mesos."""
+        if batch[0].group:
+            event = executor_pb2.Event(type=executor_pb2.Event.LAUNCH_GROUP)
+            event.launch_group.task_group.tasks.extend(task.info for task in batch)
+        else:
+            event = executor_pb2.Event(type=executor_pb2.Event.LAUNCH)
+            event.launch.task.CopyFrom(batch[0].info)
+        # Before it is told of them (Mesos: containerizer update, then the event).
+        self.act(actions.UpdateContainer(executor.container_id))
         sent = self.send(executor, event)
         at = self.now.monotonic if sent else 0.0
-        self.record(records.TaskDelivered(executor.container_id, task.task_id, at))
+        for task in batch:
+            self.record(records.TaskDelivered(executor.container_id, task.task_id, at))
         return sent
 
     def acknowledge(self, executor: Executor, task_id: mesos_pb2.TaskID, uuid: bytes) -> None:
@@ -85,27 +113,83 @@ class Step:
         event.acknowledged.uuid = uuid
         self.send(executor, event)
 
+    # Towards the scheduler (Mesos: status-update manager).
+
+    @property
+    def forwarding(self) -> bool:
+        """Statuses go out; else they are kept until the agent is registered again."""
+        return self.registered and self.state.master_connected
+
     def accept(
         self, executor: Executor, task: Task, status: mesos_pb2.TaskStatus, *, from_executor: bool = False
     ) -> None:
         """Puts a status at the end of the task's queue; only the head is on its way to the scheduler."""
+        self._mark_drained(status)
         self.record(
             records.UpdateAccepted(
                 executor.container_id, task.task_id, status.SerializeToString(), from_executor=from_executor
             )
         )
+        if task.terminal:
+            self.act(actions.UpdateContainer(executor.container_id))
         if len(task.queue) == 1:
-            self.forward_head(executor, task)
+            self.forward_head(executor.container_id, task.task_id)
 
-    def forward_head(self, executor: Executor, task: Task, *, recovering: bool = False) -> None:
-        """Hands the head of the queue to the scheduler, once: after a restart it may have it already."""
-        head = task.queue[0]
-        if not recovering or not self.state.inboxes[task.task_id].has(head.uuid):
+    def accept_unowned(self, status: mesos_pb2.TaskStatus) -> None:
+        """The same for a status of a task that no executor owns."""
+        task_id = status.task_id.value
+        self._mark_drained(status)
+        self.record(records.UnownedAccepted(task_id, status.SerializeToString()))
+        if len(self.state.unowned[task_id]) == 1:
+            self.forward_head("", task_id)
+
+    def forward_head(self, container_id: str, task_id: str, *, resuming: bool = False) -> None:
+        """Hands the head of a queue to the scheduler; when `resuming`, only if it has not got it already."""
+        if not self.forwarding:
+            return
+        head = self.state.queue(container_id, task_id)[0]
+        inbox = self.state.inboxes.get(task_id)
+        if not resuming or inbox is None or not inbox.has(head.uuid):
             self.receive(head)
-        self.act(actions.AwaitAcknowledgement(executor.container_id, task.task_id, head.uuid))
+        if self.state.scheduler_acknowledges:
+            self.act(actions.AwaitAcknowledgement(container_id, task_id, head.uuid))
+        else:
+            self._retry_in(container_id, task_id, RETRY_MIN_SECS)
+
+    def forward_all(self) -> None:
+        """The agent is registered (again), or the scheduler behaves otherwise: every head sets out anew."""
+        for container_id, task_id in self.state.queues():
+            self.stop_retrying(container_id, task_id)
+            self.forward_head(container_id, task_id, resuming=True)
+
+    def retry(self, container_id: str, task_id: str) -> None:
+        """The scheduler has not acknowledged in time: it gets the same again, and twice the time."""
+        seconds = self.retries.pop((container_id, task_id), 0.0)
+        queue = self.state.queue(container_id, task_id)
+        if seconds and queue and self.forwarding:
+            self.receive(queue[0])
+            self._retry_in(container_id, task_id, min(2 * seconds, RETRY_MAX_SECS))
+
+    def stop_retrying(self, container_id: str, task_id: str) -> None:
+        """The head is acknowledged, or sets out anew."""
+        if self.retries.pop((container_id, task_id), 0.0):
+            self.act(actions.CancelTimer(Timer(TimerKind.RETRY, container_id, task_id)))
 
     def receive(self, status: mesos_pb2.TaskStatus) -> None:
         """The scheduler gets a status."""
         task_id = status.task_id.value
         self.record(records.UpdateReceived(task_id, status.SerializeToString(), self.now.monotonic))
         self.act(actions.Notify(task_id))
+
+    def start_timer(self, timer: Timer, nanoseconds: int) -> None:
+        """`Machine.timer_fired` follows after that time."""
+        self.act(actions.StartTimer(timer, durations.seconds(nanoseconds)))
+
+    def _retry_in(self, container_id: str, task_id: str, seconds: float) -> None:
+        self.retries[container_id, task_id] = seconds
+        self.act(actions.StartTimer(Timer(TimerKind.RETRY, container_id, task_id), seconds))
+
+    def _mark_drained(self, status: mesos_pb2.TaskStatus) -> None:
+        # Mesos: who fills what in TaskStatus, agent drain.
+        if self.state.draining and status.state in _DRAINED:
+            status.reason = mesos_pb2.TaskStatus.REASON_AGENT_DRAINING

@@ -9,7 +9,8 @@ from mesos.v1.executor import executor_pb2
 from services.local_agent.core import actions, executors, records, statuses, updates
 from services.local_agent.core.actions import Timer, TimerKind
 from services.local_agent.core.model import ENDING, ExecutorState
-from services.local_agent.wire.call_validation import is_text, is_uuid
+from services.local_agent.core.update_filter import Verdict
+from services.local_agent.wire.call_validation import Refused, is_text, is_uuid
 
 if TYPE_CHECKING:
     from services.local_agent.core.model import Executor
@@ -17,22 +18,33 @@ if TYPE_CHECKING:
 
 # Fixed in Mesos (slave/constants.hpp); --http_heartbeat_interval does not change it.
 HEARTBEAT_SECS = 1800.0
+_EARLY = Verdict.NOT_DELIVERED_YET.value
 
 
-def malformed_list(call: executor_pb2.Call) -> str:
-    """Names an entry whose uuid would abort Mesos' agent, or whose task id is not UTF-8; empty: none."""
+class CheckFailed(Exception):
+    """Mesos' agent would abort here."""
+
+
+def check_list(step: Step, executor: Executor, call: executor_pb2.Call) -> None:
+    """Looks through the list of updates, which Mesos' agent believes unseen.
+
+    Raises:
+        Refused: A task id is not UTF-8. The only rule that is not Mesos': there the task would merely be unknown.
+        CheckFailed: A uuid is malformed, or an update is of a task whose LAUNCH has not been sent; names the entry.
+    """
     for index, update in enumerate(call.subscribe.unacknowledged_updates):
         where = f"subscribe.unacknowledged_updates[{index}].status"
-        if update.status.HasField("uuid") and not is_uuid(update.status.uuid):
-            return f"{where}.uuid: Not a valid UUID (Mesos' agent aborts here)"
         if not is_text(update.status.task_id.value):
-            return f"{where}.task_id.value: not UTF-8"
-    return ""
+            raise Refused(400, f"{where}.task_id.value: not UTF-8")
+        if update.status.HasField("uuid") and not is_uuid(update.status.uuid):
+            raise CheckFailed(f"{where}.uuid: Not a valid UUID (Mesos' agent aborts here)")
+        if updates.verdict_on(step, executor, update.status) is Verdict.NOT_DELIVERED_YET:
+            raise CheckFailed(f"{where}.task_id: {update.status.task_id.value} was not launched yet ({_EARLY})")
 
 
 def subscribe(step: Step, executor: Executor, call: executor_pb2.Call, stream: int, content_type: str) -> None:
     """A stream for the executor; it takes the place of an older one at once."""
-    step.act(actions.OpenStream(stream, content_type))
+    step.act(actions.OpenStream(stream, content_type, executor.executor_id))
     if executor.state in ENDING:
         step.act(actions.SendEvent(stream, executors.SHUTDOWN))
         step.act(actions.EndStream(stream))
@@ -47,8 +59,7 @@ def subscribe(step: Step, executor: Executor, call: executor_pb2.Call, stream: i
     if any(status.state == mesos_pb2.TASK_STAGING for status in listed):
         executors.shut_down(step, executor)
     _drop_unknown_tasks(step, executor, {task.task_id.value for task in call.subscribe.unacknowledged_tasks})
-    waiting = [task for task in executor.tasks.values() if not task.delivered]
-    if not executor.was_sent_a_task and not waiting:
+    if not executor.was_sent_a_task and not executor.waiting():
         # Never sent a task and none to come: nothing would ever end it (Mesos: MESOS-8411).
         executors.shut_down(step, executor)
     else:
@@ -57,8 +68,8 @@ def subscribe(step: Step, executor: Executor, call: executor_pb2.Call, stream: i
         if status.state != mesos_pb2.TASK_STAGING:
             updates.update(step, executor, status)
     if executor.state is ExecutorState.RUNNING:
-        for task in waiting:
-            step.deliver(executor, task)
+        for batch in executor.waiting():
+            step.deliver(executor, batch)
 
 
 def heartbeat(step: Step, executor: Executor) -> None:

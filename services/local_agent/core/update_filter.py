@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.local_agent.core.model import TERMINAL_STATES
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from mesos.v1 import mesos_pb2
     from services.local_agent.core.model import Task
 
-    Condition = Callable[[mesos_pb2.TaskStatus, Task | None, str], bool]
+    Condition = Callable[["Arrived"], bool]
 
 
 class Verdict(enum.Enum):
@@ -26,41 +27,50 @@ class Verdict(enum.Enum):
     ACCEPT = "stored, acknowledged and delivered"
 
 
-# Status, the live task that it is for, id of this agent. The first row that holds decides.
+@dataclass(frozen=True)
+class Arrived:
+    """A status, the live task that it is for, the id of this agent, and whether the framework is torn down."""
+
+    status: mesos_pb2.TaskStatus
+    task: Task | None
+    agent_id: str
+    torn_down: bool = False
+
+    @property
+    def foreign(self) -> bool:
+        """Meant for another agent."""
+        return self.status.HasField("agent_id") and self.status.agent_id.value != self.agent_id
+
+    @property
+    def too_early(self) -> bool:
+        """LAUNCH has not been sent."""
+        return self.task is not None and not self.task.delivered and self.status.state not in TERMINAL_STATES
+
+
+# The first row that holds decides.
 RULES: tuple[tuple[str, Condition, Verdict], ...] = (
-    (
-        "agent_id of another agent",
-        lambda status, _task, agent_id: status.HasField("agent_id") and status.agent_id.value != agent_id,
-        Verdict.DROP,
-    ),
+    ("agent_id of another agent", lambda arrived: arrived.foreign, Verdict.DROP),
+    ("the framework is torn down", lambda arrived: arrived.torn_down, Verdict.DROP),
     (
         "task unknown to every executor of the framework, or its end is acknowledged",
-        lambda _status, task, _agent_id: task is None,
+        lambda arrived: arrived.task is None,
         Verdict.FORWARD_UNCHECKED,
     ),
-    (
-        "not terminal, and LAUNCH has not been sent",
-        lambda status, task, _agent_id: not _delivered(task) and status.state not in TERMINAL_STATES,
-        Verdict.NOT_DELIVERED_YET,
-    ),
+    ("not terminal, and LAUNCH has not been sent", lambda arrived: arrived.too_early, Verdict.NOT_DELIVERED_YET),
     (
         "uuid seen before",
-        lambda status, task, _agent_id: task is not None and status.uuid in task.seen,
+        lambda arrived: arrived.task is not None and arrived.status.uuid in arrived.task.seen,
         Verdict.ACKNOWLEDGE_ONLY,
     ),
     (
         "task has already ended",
-        lambda _status, task, _agent_id: task is not None and task.terminal,
+        lambda arrived: arrived.task is not None and arrived.task.terminal,
         Verdict.ACKNOWLEDGE_ONLY,
     ),
-    ("otherwise", lambda _status, _task, _agent_id: True, Verdict.ACCEPT),
+    ("otherwise", lambda _: True, Verdict.ACCEPT),
 )
 
 
-def judge(status: mesos_pb2.TaskStatus, task: Task | None, agent_id: str) -> Verdict:
+def judge(arrived: Arrived) -> Verdict:
     """The verdict of the first rule that holds."""
-    return next(verdict for _, condition, verdict in RULES if condition(status, task, agent_id))
-
-
-def _delivered(task: Task | None) -> bool:
-    return task is not None and task.delivered
+    return next(verdict for _, condition, verdict in RULES if condition(arrived))

@@ -27,10 +27,22 @@ _CHECK_BODIES = {
 class Refused(Exception):
     """The call gets an error response."""
 
-    def __init__(self, status: int, body: str) -> None:
+    def __init__(self, status: int, body: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(body)
         self.status = status
         self.body = body
+        self.headers = headers
+
+
+def require_post(method: str) -> None:
+    """Nothing but POST leads anywhere.
+
+    Raises:
+        Refused: 405.
+    """
+    if method != "POST":
+        text = f"405 Method Not Allowed. Expecting one of {{ 'POST' }}, but received '{method}'."
+        raise Refused(405, text, (("Allow", "POST"),))
 
 
 def decode(content_type: str | None, body: bytes) -> executor_pb2.Call:

@@ -1,17 +1,16 @@
 """JSON in Mesos' dialect into messages, with the errors that Mesos' agent gives (Mesos: JSON dialect).
 
-Other than Mesos, bytes that are not UTF-8 become U+FFFD: messages here cannot hold them.
+Text that is not UTF-8 is kept as it is: protobuf hands it out as bytes. Other than Mesos, numbers that do not fit are
+refused (there they wrap), and so are messages nested deeper than protobuf can read again.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
+
+from services.local_agent.wire import base64_text, json_text
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -25,12 +24,9 @@ _INTEGERS = {
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
 _FLOATS = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
-_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
-# A high surrogate without a low one, or a low one alone; an escaped backslash before `u` is not an escape.
-_LONE_SURROGATE = re.compile(
-    r"(?<!\\)(?:\\\\)*(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
-    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-)
+_INFINITIES = {"Infinity": float("inf"), "-Infinity": float("-inf")}
+# Of messages within messages. Protobuf's readers stop at 100; what is stored of a call is no deeper than the call.
+MAX_NESTING = 90
 
 
 class DialectError(Exception):
@@ -43,7 +39,10 @@ def decode(message_type: type[M], body: bytes) -> M:
     Raises:
         DialectError: Not JSON, not an object, a value of the wrong kind, or a required field is missing.
     """
-    value = _parse(body)
+    try:
+        value = json_text.parse(body)
+    except json_text.JsonError as error:
+        raise DialectError(f"Failed to parse body into JSON: {error}") from error
     if not isinstance(value, dict):
         raise DialectError("Failed to convert JSON into Call protobuf: Expecting a JSON object")
     message = message_type()
@@ -62,147 +61,141 @@ def _uninitialised(message: Any) -> list[str]:
     return paths
 
 
-def _parse(body: bytes) -> Any:
-    text = body.decode(errors="replace")
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-    start = len(text) - len(text.lstrip(" \t\r\n"))
-    try:
-        value, end = decoder.raw_decode(text, start)
-    except (json.JSONDecodeError, RecursionError) as error:
-        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
-        if text[:1] == "\ufeff":
-            position = 0
-        raise _syntax_error(text, position) from error
-    surrogate = _LONE_SURROGATE.search(text)
-    if surrogate:
-        raise _syntax_error(text, surrogate.end())
-    if text[end:].strip(" \t\r\n"):
-        raise DialectError(
-            f"Failed to parse body into JSON: Parsed JSON included non-whitespace trailing characters: {text[end:]}"
-        )
-    return value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise json.JSONDecodeError(f"{name} is not JSON", name, 0)
-
-
-def _syntax_error(text: str, position: int) -> DialectError:
-    line = text.count("\n", 0, position) + 1
-    rest = text[position:].split("\n", 1)[0]
-    return DialectError(f"Failed to parse body into JSON: syntax error at line {line} near: {rest}")
-
-
-def _fill(message: Message, value: dict[str, Any]) -> None:
+def _fill(message: Message, value: dict[str, Any], depth: int = 1) -> None:
+    if depth > MAX_NESTING:
+        raise DialectError(f"Messages are nested deeper than {MAX_NESTING} levels")
     by_name: Any = message.DESCRIPTOR.fields_by_name
-    for name, item in value.items():
+    # In the order of the names: of two mistakes Mesos finds the first of them.
+    for name in sorted(value):
         field = by_name.get(name)
-        # Unknown fields are ignored and null means unset, as in Mesos.
-        if field is None or item is None:
-            continue
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            _fill_map(message, field, item)
-        elif field.is_repeated:
-            if not isinstance(item, list):
-                raise DialectError(f"Not expecting a JSON {_kind(item)} for field '{name}'")
-            for element in item:
-                _add(message, field, element)
-        elif field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-            child = getattr(message, name)
-            child.SetInParent()
-            _fill(child, _object(field, item))
-        else:
-            scalar = _scalar(field, item)
-            if scalar is not None:
-                setattr(message, name, scalar)
+        # Unknown fields are ignored.
+        if field is not None:
+            _put(message, field, value[name], depth)
 
 
-def _fill_map(message: Message, field: Any, item: Any) -> None:
+def _put(message: Message, field: Any, item: Any, depth: int) -> None:
+    """A value into a field. A repeated field takes a single value too, as in Mesos; null means unset."""
+    if item is None:
+        return
+    if isinstance(item, list):
+        if not field.is_repeated:
+            raise _unexpected(field, item)
+        for element in item:
+            _put(message, field, element, depth)
+    elif field.message_type is not None and field.message_type.GetOptions().map_entry:
+        _put_map(message, field, item, depth)
+    elif field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+        members = _object(field, item)
+        child = getattr(message, field.name)
+        if field.is_repeated:
+            child = child.add()
+        child.SetInParent()
+        _fill(child, members, depth + 1)
+    else:
+        scalar = _scalar(field, item)
+        if isinstance(scalar, str) and not scalar.isascii():
+            _put_text(message, field, scalar.encode(errors="surrogateescape"))
+        elif scalar is not None and field.is_repeated:
+            getattr(message, field.name).append(scalar)
+        elif scalar is not None:
+            setattr(message, field.name, scalar)
+
+
+def _put_text(message: Message, field: Any, text: bytes) -> None:
+    """Through the wire format, where text may be any bytes; Python's setters refuse what is not UTF-8."""
+    message.MergeFromString(_varint(field.number << 3 | 2) + _varint(len(text)) + text)
+
+
+def _varint(value: int) -> bytes:
+    result = bytearray()
+    while value > 0x7F:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    result.append(value)
+    return bytes(result)
+
+
+def _put_map(message: Message, field: Any, item: Any, depth: int) -> None:
     entry = field.message_type.fields_by_name["value"]
     target = getattr(message, field.name)
     for key, element in _object(field, item).items():
+        name = key.encode(errors="surrogateescape").decode(errors="replace")
         if entry.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-            target[key].SetInParent()
-            _fill(target[key], _object(entry, element))
-        else:
-            target[key] = _scalar(entry, element)
-
-
-def _add(message: Message, field: Any, element: Any) -> None:
-    target = getattr(message, field.name)
-    if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-        _fill(target.add(), _object(field, element))
-        return
-    scalar = _scalar(field, element)
-    if scalar is not None:
-        target.append(scalar)
+            target[name].SetInParent()
+            if element is not None:
+                _fill(target[name], _object(entry, element), depth + 2)
+        elif element is not None:
+            target[name] = _scalar(entry, element)
 
 
 def _object(field: Any, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise DialectError(f"Not expecting a JSON {_kind(value)} for field '{field.name}'")
+        raise _unexpected(field, value)
     return value
+
+
+def _unexpected(field: Any, value: Any) -> DialectError:
+    return DialectError(f"Not expecting a JSON {kind(value)} for field '{field.name}'")
 
 
 def _scalar(field: Any, value: Any) -> Any:
     """The Python value to set; None: leave the field unset."""
-    refused = DialectError(f"Not expecting a JSON {_kind(value)} for field '{field.name}'")
     if isinstance(value, dict | list):
-        raise refused
-    if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM:
-        if not isinstance(value, str):
-            raise refused
-        known = field.enum_type.values_by_name.get(value)
-        if known is not None:
-            return known.number
-        if field.is_required:
-            raise DialectError(f"Failed to find enum for '{value}'")
-        return None
-    if field.type == FieldDescriptor.TYPE_BYTES:
-        if not isinstance(value, str):
-            raise refused
-        return _bytes(field, value)
-    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        if not isinstance(value, str):
-            raise refused
-        return value
-    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
-        if isinstance(value, str) and value in {"true", "false"}:
-            return value == "true"
-        if not isinstance(value, bool):
-            raise refused
-        return value
+        raise _unexpected(field, value)
+    if isinstance(value, str):
+        return _from_string(field, value)
     if isinstance(value, bool):
-        raise refused
-    return _number(field, value)
+        if field.cpp_type != FieldDescriptor.CPPTYPE_BOOL:
+            raise _unexpected(field, value)
+        return value
+    if field.cpp_type in _FLOATS:
+        return float(value)
+    if field.cpp_type in _INTEGERS:
+        return _integer(field, value)
+    raise _unexpected(field, value)
 
 
-def _number(field: Any, value: Any) -> int | float:
+def _from_string(field: Any, value: str) -> Any:
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        try:
+            return base64_text.decode(value)
+        except ValueError as error:
+            raise DialectError(f"Failed to base64 decode bytes field '{field.name}': {error}") from error
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        return value
+    if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM:
+        known = field.enum_type.values_by_name.get(value)
+        if known is None and field.is_required:
+            raise DialectError(f"Failed to find enum for '{value}'")
+        return None if known is None else known.number
+    if field.cpp_type in _FLOATS and value in _INFINITIES:
+        return _INFINITIES[value]
+    wanted = "boolean" if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL else "number"
+    parsed = _parsed(field, value, wanted)
+    if kind(parsed) != wanted:
+        raise DialectError(
+            f"Failed to parse '{value}' as a JSON {wanted} for field '{field.name}': Unexpected JSON type parsed"
+        )
+    return _scalar(field, parsed)
+
+
+def _parsed(field: Any, value: str, wanted: str) -> Any:
     try:
-        if field.cpp_type in _FLOATS:
-            return float(value)
-        number = int(value) if not isinstance(value, str) or value.lstrip("-").isdigit() else int(float(value))
-    except (ValueError, OverflowError) as error:
-        raise DialectError(f"Failed to parse '{value}' as a JSON number for field '{field.name}'") from error
+        return json_text.parse(value.encode(errors="surrogateescape"))
+    except json_text.JsonError as error:
+        raise DialectError(f"Failed to parse '{value}' as a JSON {wanted} for field '{field.name}': {error}") from error
+
+
+def _integer(field: Any, value: float) -> int:
     low, high = _INTEGERS[field.cpp_type]
+    number = int(value)
     if not low <= number <= high:
         raise DialectError(f"Failed to convert '{value}' for field '{field.name}': out of range")
     return number
 
 
-def _bytes(field: Any, text: str) -> bytes:
-    bad = _NOT_BASE64.search(text)
-    if bad is not None:
-        raise DialectError(f"Failed to base64 decode bytes field '{field.name}': Invalid character '{bad[0]}'")
-    stripped = text.rstrip("=")
-    try:
-        # Mesos does not insist on padding.
-        return base64.b64decode(stripped + "=" * (-len(stripped) % 4))
-    except binascii.Error as error:
-        raise DialectError(f"Failed to base64 decode bytes field '{field.name}': {error}") from error
-
-
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """What Mesos calls a JSON value of this kind."""
     if isinstance(value, bool):
         return "boolean"
     names = {dict: "object", list: "array", str: "string", int: "number", float: "number"}

@@ -1,6 +1,9 @@
 """HTTP/1.1 without I/O: bytes in, requests out; heads of responses as Mesos' agent writes them.
 
 An own parser instead of a library, because tests of executors need every byte of heads and chunks under control.
+
+Where Mesos' agent drops the connection without a word (bytes that are not HTTP, a body that is not gzip), this one says
+what is wrong first; and it has limits, which Mesos' has not. Both help whoever writes an executor.
 """
 
 from __future__ import annotations
@@ -10,30 +13,35 @@ import re
 import zlib
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Request line and headers, or one line within a chunked body; bytes.
 MAX_HEAD = 64 << 10
+# Also of what a gzip body holds; bytes.
 MAX_BODY = 64 << 20
 
-REASONS = {
-    200: "OK",
-    202: "Accepted",
-    400: "Bad Request",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    406: "Not Acceptable",
-    415: "Unsupported Media Type",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    503: "Service Unavailable",
-}
-
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP/1\.([01])")
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_BLANK_LINES = re.compile(rb"(?:\r?\n)*")
+_NO_HTTP = re.compile(rb"(?!%s|\r\Z)" % _TOKEN)
+_REQUEST_LINE = re.compile(rb"(%s+) ([!-~\x80-\xff]+) HTTP/1\.([01])" % _TOKEN)
+_HEADER_NAME = re.compile(rb"%s+" % _TOKEN)
+# Heads may end their lines with a mere line feed (Mesos' parser accepts it), chunks may not.
+_LINE_END = re.compile(rb"\r?\n")
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_LONGEST_HEAD_END = 4
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 
 
 class ProtocolError(Exception):
-    """The bytes are not HTTP that can be followed: answer 400 and close the connection."""
+    """The bytes are not HTTP that can be followed: answer `status` and close the connection."""
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -62,19 +70,20 @@ class RequestParser:
     def __init__(self, max_body: int = MAX_BODY) -> None:
         self._max_body = max_body
         self._buffer = bytearray()
+        # How much of the buffer holds no end of a line or head: a client may send single bytes.
+        self._scanned = 0
         self._expect = _Expect.HEAD
         self._remaining = 0
         self._body = bytearray()
         self._head = Request("", "")
 
-    def feed(self, data: bytes) -> list[Request]:
-        """The requests that `data` completes.
+    def feed(self, data: bytes) -> Iterator[Request]:
+        """The requests that `data` completes, one by one: what comes before a mistake is still to be answered.
 
         Raises:
             ProtocolError: Malformed, or larger than head and body may be.
         """
         self._buffer += data
-        requests: list[Request] = []
         steps = {
             _Expect.HEAD: self._read_head,
             _Expect.BODY: self._read_body,
@@ -85,39 +94,55 @@ class RequestParser:
         }
         while True:
             before = self._expect
-            progressed = steps[before]()
-            if progressed and before is not _Expect.HEAD and self._expect is _Expect.HEAD:
-                requests.append(self._finish())
-            if not progressed:
-                return requests
+            if not steps[before]():
+                return
+            if before is not _Expect.HEAD and self._expect is _Expect.HEAD:
+                yield self._finish()
+
+    def _take(self, end: int, after: int) -> bytes:
+        """The buffer up to `end`; the next bytes are those from `after` on."""
+        taken = bytes(self._buffer[:end])
+        del self._buffer[:after]
+        self._scanned = 0
+        return taken
 
     def _line(self) -> bytes | None:
-        end = self._buffer.find(b"\r\n")
+        end = self._buffer.find(b"\r\n", self._scanned)
+        if max(end, len(self._buffer) if end < 0 else 0) > MAX_HEAD:
+            raise ProtocolError(f"line longer than {MAX_HEAD} bytes")
         if end < 0:
-            if len(self._buffer) > MAX_HEAD:
-                raise ProtocolError("line too long")
+            self._scanned = max(0, len(self._buffer) - 1)
             return None
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 2]
-        return line
+        return self._take(end, end + 2)
 
     def _read_head(self) -> bool:
-        while self._buffer[:2] == b"\r\n":
+        if not self._scanned and self._buffer:
             # Robustness that HTTP asks for: empty lines before a request.
-            del self._buffer[:2]
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            if len(self._buffer) > MAX_HEAD:
-                raise ProtocolError("head too long")
+            blank = _BLANK_LINES.match(self._buffer)
+            if blank is not None:
+                del self._buffer[: blank.end()]
+            if self._buffer and _NO_HTTP.match(self._buffer):
+                # Said at once: who speaks something else, TLS for instance, waits for an answer before it sends more.
+                raise ProtocolError("not HTTP/1.1")
+        match = _HEAD_END.search(self._buffer, self._scanned)
+        if (match.start() if match else len(self._buffer)) > MAX_HEAD:
+            raise ProtocolError(f"head longer than {MAX_HEAD} bytes")
+        if match is None:
+            self._scanned = max(0, len(self._buffer) - _LONGEST_HEAD_END + 1)
             return False
-        if end > MAX_HEAD:
-            raise ProtocolError("head too long")
-        lines = bytes(self._buffer[:end]).split(b"\r\n")
-        del self._buffer[: end + 4]
+        self._begin(_LINE_END.split(self._take(match.start(), match.end())))
+        return True
+
+    def _begin(self, lines: list[bytes]) -> None:
         match = _REQUEST_LINE.fullmatch(lines[0])
         if match is None:
-            raise ProtocolError("not a request line")
-        headers = dict(map(_header, lines[1:]))
+            raise ProtocolError("not a request line of HTTP/1.1")
+        headers: dict[str, str] = {}
+        for line in lines[1:]:
+            name, value = _header(line)
+            if name == "content-length" and headers.get(name, value) != value:
+                raise ProtocolError("Content-Length: two values")
+            headers[name] = value
         connection = headers.get("connection", "").lower()
         keep_alive = "close" not in connection and (match[3] == b"1" or "keep-alive" in connection)
         self._head = Request(match[1].decode(), match[2].decode("latin-1"), headers, b"", keep_alive)
@@ -126,11 +151,10 @@ class RequestParser:
         if encoding == "chunked":
             self._expect = _Expect.CHUNK_SIZE
         elif encoding:
-            raise ProtocolError("transfer encoding other than chunked")
+            raise ProtocolError("Transfer-Encoding: other than chunked")
         else:
             self._remaining = _content_length(headers.get("content-length", "0"), self._max_body)
             self._expect = _Expect.BODY
-        return True
 
     def _read_body(self) -> bool:
         taken = min(self._remaining, len(self._buffer))
@@ -148,10 +172,10 @@ class RequestParser:
             return False
         match = _CHUNK_SIZE.fullmatch(line)
         if match is None:
-            raise ProtocolError("not a chunk size")
+            raise ProtocolError("chunk size: not a hexadecimal number")
         self._remaining = int(match[1], 16)
         if len(self._body) + self._remaining > self._max_body:
-            raise ProtocolError("body too long")
+            raise _body_too_long(self._max_body)
         self._expect = _Expect.CHUNK_DATA if self._remaining else _Expect.TRAILER
         return True
 
@@ -183,39 +207,56 @@ class RequestParser:
 
 def _header(line: bytes) -> tuple[str, str]:
     name, colon, value = line.partition(b":")
-    if not colon or not name or name != name.strip():
+    if not colon or not _HEADER_NAME.fullmatch(name) or b"\r" in value or b"\0" in value:
         raise ProtocolError("not a header line")
     return name.decode("latin-1").lower(), value.strip().decode("latin-1")
 
 
 def _content_length(text: str, limit: int) -> int:
     if not text.isascii() or not text.isdigit():
-        raise ProtocolError("Content-Length is not a number")
+        raise ProtocolError("Content-Length: not a number")
     if len(text) > 15 or int(text) > limit:
-        raise ProtocolError("body too long")
+        raise _body_too_long(limit)
     return int(text)
+
+
+def _body_too_long(limit: int) -> ProtocolError:
+    return ProtocolError(f"body longer than {limit} bytes", 413)
 
 
 def _gunzip(data: bytes, limit: int) -> bytes:
     decompressor = zlib.decompressobj(wbits=31)
     try:
         body = decompressor.decompress(data, limit)
+        if decompressor.unconsumed_tail and decompressor.decompress(decompressor.unconsumed_tail, 1):
+            raise _body_too_long(limit)
     except zlib.error as error:
-        raise ProtocolError("body is not gzip") from error
+        raise ProtocolError("Content-Encoding: the body is not gzip") from error
     if not decompressor.eof:
-        raise ProtocolError("gzip body is incomplete or too long")
+        raise ProtocolError("Content-Encoding: the gzip body is incomplete")
     return body
 
 
 def response(status: int, body: str = "", *, now: float, extra: tuple[tuple[str, str], ...] = ()) -> bytes:
-    """A whole response; a body is plain text of one line (Mesos: errors). `now` is wall clock, seconds."""
-    payload = body.encode()
-    lines = [f"HTTP/1.1 {status} {REASONS[status]}", f"Date: {formatdate(now, usegmt=True)}"]
+    """A whole response; a body is plain text of one line (Mesos: errors). `now` is wall clock, seconds.
+
+    What a request held of bytes that are not UTF-8 stands in texts as surrogate escapes and goes back unchanged.
+    """
+    payload = body.encode(errors="surrogateescape")
+    lines = [f"HTTP/1.1 {status} {reason(status)}", f"Date: {formatdate(now, usegmt=True)}"]
     lines += [f"{name}: {value}" for name, value in extra]
     if payload:
         lines.append("Content-Type: text/plain; charset=utf-8")
     lines.append(f"Content-Length: {len(payload)}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode() + payload
+    return ("\r\n".join(lines) + "\r\n\r\n").encode(errors="surrogateescape") + payload
+
+
+def reason(status: int) -> str:
+    """The reason phrase; a status that has none gets its class'."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return {4: "Client Error", 5: "Server Error"}.get(status // 100, "Unknown")
 
 
 def stream_head(content_type: str, *, now: float) -> bytes:

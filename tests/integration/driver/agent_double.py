@@ -13,13 +13,10 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 TIMEOUT = 20.0
 REASONS = {202: "Accepted", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found"}
@@ -35,21 +32,14 @@ class Received(NamedTuple):
 
 
 class AgentDouble:
-    """Listens on loopback. SUBSCRIBE gets the next of `answers`; after those, a stream."""
+    """Listens on loopback. SUBSCRIBE gets a stream, UPDATE is acknowledged."""
 
-    def __init__(self, answers: Sequence[int] = (), *, acknowledge: bool = True) -> None:
+    def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self.answers = list(answers)
-        # Answers to UPDATE before they are 202.
-        self.update_answers: list[int] = []
-        self.acknowledge = acknowledge
         self.subscribes: queue.Queue[Received] = queue.Queue()
         self.updates: queue.Queue[Received] = queue.Queue()
         self.streams: list[socket.socket] = []
-        self.heads: list[str] = []
-        # Sent with each SUBSCRIBED answer, instead of SUBSCRIBED.
-        self.first_event: executor_pb2.Event | None = None
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -82,25 +72,17 @@ class AgentDouble:
 
     def _handle(self, sock: socket.socket, head: str, body: bytes) -> None:
         received = Received(time.monotonic(), head, body, executor_pb2.Call.FromString(body))
-        self.heads.append(head)
         if received.call.type == executor_pb2.Call.SUBSCRIBE:
             self._subscribe(sock, received)
         elif received.call.type == executor_pb2.Call.UPDATE:
-            status = self.update_answers.pop(0) if self.update_answers else 202
             self.updates.put(received)
-            answer(sock, status)
-            if status == 202 and self.acknowledge:
-                self.ack(received)
+            answer(sock, 202)
+            self.ack(received)
 
     def _subscribe(self, sock: socket.socket, received: Received) -> None:
-        status = self.answers.pop(0) if self.answers else 200
-        if status != 200:
-            self.subscribes.put(received)
-            answer(sock, status)
-            return
         sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: application/x-protobuf\r\n\r\n")
         self.streams.append(sock)
-        self.send(self.first_event or subscribed())
+        self.send(subscribed())
         self.subscribes.put(received)
 
     def ack(self, received: Received) -> None:
@@ -115,10 +97,6 @@ class AgentDouble:
 
     def send_raw(self, data: bytes) -> None:
         self.streams[-1].sendall(data)
-
-    def drop(self) -> None:
-        """Ends the stream without a final chunk."""
-        self.streams[-1].shutdown(socket.SHUT_RDWR)
 
     def next_subscribe(self) -> Received:
         return self.subscribes.get(timeout=TIMEOUT)

@@ -88,12 +88,19 @@ class LaunchedTask:
 
     def wait_accepted(self, state: str) -> None:
         """Until the driver has a status of that state in its outbox, whether or not the agent is there."""
+        self._wait_delivery(state, reporter_pb2.DELIVERY_ACCEPTED)
+
+    def wait_acknowledged(self, state: str) -> None:
+        """Until the agent has acknowledged a status of that state to the driver."""
+        self._wait_delivery(state, reporter_pb2.DELIVERY_ACKNOWLEDGED)
+
+    def _wait_delivery(self, state: str, delivery: int) -> None:
         number = mesos_pb2.TaskState.Value(state)
         stub = reporter_pb2_grpc.ReporterServiceStub(self.stack.channel("reporter-admin"))
         request = reporter_pb2.WatchTaskStatusesRequest(task_id=self.task_id)
         for reply in stub.WatchTaskStatuses(request, timeout=TIMEOUT, wait_for_ready=True):
             for entry in reply.task.statuses:
-                if entry.status.state == number and entry.delivery >= reporter_pb2.DELIVERY_ACCEPTED:
+                if entry.status.state == number and entry.delivery >= delivery:
                     return
 
     def _names(self) -> list[str]:

@@ -25,7 +25,7 @@ from tests.integration.faults.processes import TIMEOUT, leftovers, wait_until
 from trivet.agent.v1 import agent_pb2, agent_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 SERVICES = ("runner", "health", "reporter")
 
@@ -103,16 +103,17 @@ class Stack:
         kill_grace: float | None = None,
         watch: bool = True,
         task_id: str = "",
+        capabilities: Sequence[str] = ("PARTITION_AWARE",),
+        edit: Callable[[mesos_pb2.TaskInfo], object] | None = None,
     ) -> LaunchedTask:
+        """Launches a task; `edit` may change its TaskInfo first."""
         self._count += 1
         task_id = task_id or f"task-{self._count}"
         info = mesos_pb2.TaskInfo(name=task_id, data=json.dumps(task).encode())
         info.task_id.value = task_id
         info.agent_id.value = ""
         info.executor.executor_id.value = executor or f"executor-{self._count}"
-        info.executor.command.shell = False
-        info.executor.command.value = f"{os.path.dirname(sys.executable)}/trivet-executor"
-        info.executor.command.arguments.extend(["trivet-executor", "--services", self.run_dir, *options])
+        self.fill_executor(info.executor, options)
         if shutdown_grace is not None:
             info.executor.shutdown_grace_period.nanoseconds = int(shutdown_grace * 1e9)
         if kill_grace is not None:
@@ -121,11 +122,18 @@ class Stack:
             info.discovery.ports.ports.add(name=name, number=number)
         if ports:
             info.discovery.visibility = mesos_pb2.DiscoveryInfo.CLUSTER
-        framework = mesos_pb2.FrameworkInfo(user="root", name="test", checkpoint=checkpoint)
-        framework.capabilities.add(type=mesos_pb2.FrameworkInfo.Capability.PARTITION_AWARE)
+        if edit is not None:
+            edit(info)
+        framework = framework_info(checkpoint=checkpoint, capabilities=capabilities)
         stub = agent_pb2_grpc.LocalAgentServiceStub(self.channel("agent"))
         reply = stub.LaunchTask(agent_pb2.LaunchTaskRequest(task=info, framework=framework), timeout=TIMEOUT)
         return LaunchedTask(self, task_id, info.executor.executor_id.value, reply, watch=watch)
+
+    def fill_executor(self, executor: mesos_pb2.ExecutorInfo, options: Sequence[str]) -> None:
+        """Its command: the real executor."""
+        executor.command.shell = False
+        executor.command.value = f"{os.path.dirname(sys.executable)}/trivet-executor"
+        executor.command.arguments.extend(["trivet-executor", "--services", self.run_dir, *options])
 
     def close(self, *, keep: bool = False) -> None:
         """Ends everything, and fails when anything of any task is still there."""
@@ -148,3 +156,11 @@ class Stack:
         assert not left, f"processes left: {left}; {self.where()}"
         if not keep:
             shutil.rmtree(self.dir)
+
+
+def framework_info(*, checkpoint: bool, capabilities: Sequence[str]) -> mesos_pb2.FrameworkInfo:
+    """The framework that launches."""
+    framework = mesos_pb2.FrameworkInfo(user="root", name="test", checkpoint=checkpoint)
+    for name in capabilities:
+        framework.capabilities.add(type=mesos_pb2.FrameworkInfo.Capability.Type.Value(name))
+    return framework

@@ -59,3 +59,68 @@ def test_help_needs_neither_grpc_nor_rich() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "exit status:" in done.stdout
+
+
+def test_everything_behind_agent_is_the_agents() -> None:
+    options = parse(["agent", "--work-dir", "d", "--help", "--", "x"])
+    assert (options.verb, options.flags) == ("agent", ["--work-dir", "d", "--help", "--", "x"])
+
+
+def test_an_executor_as_one_text_or_as_words() -> None:
+    text = parse(["launch", "--executor", "./mine --flag", "--agent", "d", "--capability", "A", "--capability", "B"])
+    assert (text.executor, text.command, text.agent, text.capability) == ("./mine --flag", None, "d", ["A", "B"])
+    words = parse(["launch", "--no-checkpoint", "--env", "A=b=c", "--", "./mine", "--flag", "--", "--json"])
+    assert (words.command, words.json, words.checkpoint) == (["./mine", "--flag", "--", "--json"], False, False)
+    assert words.env == [("A", "b=c")]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5s", 5),
+        ("1.5s", 1.5),
+        ("500ms", 0.5),
+        ("2mins", 120),
+        ("2m", 120),
+        ("7", 7),
+        ("0", 0),
+        ("1h", 3600),
+        ("3secs", 3),
+    ],
+)
+def test_times_in_short_and_in_mesos_words(text: str, seconds: float) -> None:
+    assert parse(["kill", "t", "--grace", text]).grace == seconds
+
+
+@pytest.mark.parametrize("argv", [["--agent", "d", "list"], ["list", "--agent", "d"]])
+def test_the_agent_may_be_named_on_both_sides_of_the_action(argv: list[str]) -> None:
+    options = parse(["fault", *argv])
+    assert (options.action, options.agent) == ("list", "d")
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["launch"], "what shall be launched?"),
+        (["launch", "--"], "nothing behind --"),
+        (["launch", "--executor", "x", "--", "y"], "not both"),
+        (["launch", "--shell", "--", "y"], "--shell goes with --executor"),
+        (["launch", "--executor", "x", "--services", "d"], "FILE.json"),
+        (["launch", "f.json", "--name", "x"], "--name: FILE.json says that"),
+        (["launch", "f.json", "--task-data", "x"], "--task-data: FILE.json says that"),
+        (["launch", "--executor", "x", "--env", "A"], "is not NAME=VALUE"),
+        (["launch", "f.json", "--port", "x"], "is not NAME:NUMBER"),
+        (["kill"], "TASK"),
+        (["kill", "t", "--grace", "soon"], "'soon' is not a time"),
+        (["kill", "t", "--grace", "-1s"], "argument"),
+        (["watch", "t", "--", "x"], "`watch` takes no command"),
+        (["fault"], "ACTION"),
+        (["fault", "add"], "SPEC"),
+        (["agent-restart", "--gap", "5 s"], "is not a time"),
+    ],
+)
+def test_what_cannot_be_ordered_is_refused(argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(argv)
+    assert ended.value.code == 2
+    assert complaint in capsys.readouterr().err

@@ -152,12 +152,36 @@ def test_update_by_hand_is_what_protobuf_makes() -> None:
 def test_the_task_of_a_poisonous_launch_is_found_by_hand() -> None:
     event = executor_pb2.Event(type="LAUNCH")
     event.launch.task.name, event.launch.task.task_id.value, event.launch.task.agent_id.value = "n", "the-id", "a"
-    assert poison.launched_task_id(event.SerializeToString()) == "the-id"
+    assert poison.launched_task_ids(event.SerializeToString()) == ["the-id"]
+
+
+def test_the_tasks_of_a_poisonous_group_are_found_by_hand() -> None:
+    event = executor_pb2.Event(type="LAUNCH_GROUP")
+    for name in ("a", "b"):
+        task = event.launch_group.task_group.tasks.add(name="n")
+        task.task_id.value, task.agent_id.value = name, "s"
+    assert poison.launched_task_ids(event.SerializeToString()) == ["a", "b"]
+
+
+def test_other_events_bring_no_task() -> None:
+    event = executor_pb2.Event(type="KILL")
+    event.kill.task_id.value = "t"
+    assert poison.launched_task_ids(event.SerializeToString()) == []
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0.1, 15), st.floats(0, 1, exclude_max=True))
+def test_the_next_attempt_is_less_than_a_second_after_the_last(
+    since: float, later: float, backoff_max: float, chance: float
+) -> None:
+    now = since + later
+    at = cadence.next_attempt_at(since, now, backoff_max, chance)
+    # One that took its time has waited already.
+    assert now <= at <= max(now, since + 1.0)
 
 
 @given(st.binary(max_size=200))
 def test_looking_for_a_task_id_survives_any_bytes(data: bytes) -> None:
-    poison.launched_task_id(data)
+    poison.launched_task_ids(data)
 
 
 def read(wire_bytes: bytes, limit: int = 4096) -> tuple[int, bytes, bool]:

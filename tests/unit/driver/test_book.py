@@ -43,10 +43,12 @@ def facts(book: Book) -> dict[str, Any]:
             ),
             "events": (book.pending, book.handled, book.attempts),
             "self": (book.identity, book.secret, book.agent_lost_at, book.shutdown, book.launches),
+            "groups": book.groups,
             "outbox": [(u.key, u.uuid, u.state, u.payload) for u in book.outbox.values()],
             "tasks": [
                 (
                     task.key,
+                    task.group,
                     task.info,
                     task.launched_at,
                     task.listed,
@@ -76,7 +78,7 @@ class Life:
     def step(self, choice: int, arg: int) -> None:
         steps: list[Callable[[int], None]] = [
             self.launch, self.end, self.state, self.accept, self.acknowledge, self.forget, self.stream, self.event,
-            self.agent, self.shutdown,
+            self.agent, self.shutdown, self.launch_group, self.decide_group,
         ]  # fmt: skip
         steps[choice % len(steps)](arg)
 
@@ -138,8 +140,18 @@ class Life:
         if arg % 7 == 0:
             self.book.begin_shutdown(3, 1.0, float(arg))
 
+    def launch_group(self, arg: int) -> None:
+        free = [task_id for task_id in ("t0", "t1", "t2", "t3") if self.book.live_task(task_id) is None]
+        if free:
+            self.book.launch_group([(task_id, b"info%d" % arg) for task_id in free[: arg % 4 + 1]], float(arg))
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 50)), max_size=60), st.sampled_from([1, 200, 1 << 20]))
+    def decide_group(self, arg: int) -> None:
+        numbers = list(self.book.groups)
+        if numbers:
+            self.book.decide_group(numbers[arg % len(numbers)], arg % 2 + 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 50)), max_size=60), st.sampled_from([1, 200, 1 << 20]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_new_driver_knows_what_the_old_one_knew(steps: list[tuple[int, int]], compact_at: int) -> None:
     pair = (os.memfd_create("a"), os.memfd_create("b"))

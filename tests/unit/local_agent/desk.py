@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
 from services.local_agent.core import actions, durations, records
-from services.local_agent.core.actions import Action, Timer, TimerKind
+from services.local_agent.core.actions import Action, RecoverContainers, Timer, TimerKind
 from services.local_agent.core.evolve import apply
 from services.local_agent.core.machine import Machine, Outcome
 from services.local_agent.core.model import AgentState, Framework
@@ -17,6 +17,8 @@ from services.local_agent.wire.http import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from services.local_agent.core.model import Executor
 
 Call = executor_pb2.Call
 Event = executor_pb2.Event
@@ -47,7 +49,9 @@ def task_info(task_id: str) -> mesos_pb2.TaskInfo:
 class Desk:
     """Inputs by method; what came of the last one is in `done`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **config: bool | int) -> None:
+        """`config`: fields of `Config` that differ."""
+        self.config = config
         self.log: list[bytes] = []
         self.done: tuple[Action, ...] = ()
         self.uuids = (n.to_bytes(16, "big") for n in itertools.count(1 << 80))
@@ -64,6 +68,7 @@ class Desk:
             executor_registration_timeout=durations.parse("1mins"),
             executor_reregistration_timeout=durations.parse("2secs"),
             executor_shutdown_grace_period=durations.parse("5secs"),
+            **self.config,  # type: ignore[arg-type]
         )
         return Machine(state, config, lambda: next(self.uuids))
 
@@ -78,8 +83,9 @@ class Desk:
         return state
 
     def start(self) -> None:
-        self.take(self.machine.start("agent-S0", "boot", 5051, NOW))
-        self.take(self.machine.recovered(NOW))
+        self.take(self.machine.start(self.state.agent_id or "agent-S0", "boot", 5051, NOW))
+        if RecoverContainers() in self.done:
+            self.take(self.machine.containers_recovered(NOW))
 
     def restart(self) -> None:
         """A new process over the same log; every process is still there."""
@@ -93,7 +99,17 @@ class Desk:
 
     def launch(self, task_id: str, **kind: bool) -> None:
         container = next(self.containers)
-        self.take(self.machine.launch(framework(**kind), task_info(task_id), container, f"/s/{container}", NOW))
+        self.take(self.machine.launch(framework(**kind), [task_info(task_id)], container, f"/s/{container}", NOW))
+
+    def launch_group(self, *task_ids: str) -> None:
+        container = next(self.containers)
+        batch = [task_info(task_id) for task_id in task_ids]
+        self.take(self.machine.launch(framework(), batch, container, f"/s/{container}", NOW, group=True))
+
+    def executor(self) -> Executor:
+        executor = self.state.executor(FRAMEWORK, EXECUTOR)
+        assert executor is not None
+        return executor
 
     def call(self, kind: Call.Type) -> Call:
         call = Call(type=kind)
@@ -133,8 +149,11 @@ class Desk:
 
     def fire(self, kind: TimerKind) -> None:
         executor = self.state.executor(FRAMEWORK, EXECUTOR)
-        container = "" if kind is TimerKind.REREGISTRATION or executor is None else executor.container_id
+        own = {TimerKind.REREGISTRATION, TimerKind.NOT_FOUND, TimerKind.UNAVAILABLE}
+        container = "" if kind in own or executor is None else executor.container_id
         self.take(self.machine.timer_fired(Timer(kind, container), NOW))
+        if RecoverContainers() in self.done:
+            self.take(self.machine.containers_recovered(NOW))
 
     def exit(self) -> None:
         executor = self.state.executor(FRAMEWORK, EXECUTOR)
@@ -144,16 +163,16 @@ class Desk:
     def acknowledge_all(self) -> None:
         """The scheduler acknowledges what it has, as long as there is anything."""
         while True:
-            waiting = [
-                (executor.container_id, task.task_id, task.queue[0].uuid)
-                for executor in self.state.executors()
-                for task in executor.tasks.values()
-                if task.queue
-            ]
+            heads = [(*key, self.state.queue(*key)[0].uuid) for key in self.state.queues()]
+            waiting = [head for head in heads if self.at_scheduler(head[1], head[2])]
             if not waiting:
                 return
             for container, task_id, uuid in waiting:
                 self.take(self.machine.scheduler_acknowledged(container, task_id, uuid, NOW))
+
+    def at_scheduler(self, task_id: str, uuid: bytes) -> bool:
+        inbox = self.state.inboxes.get(task_id)
+        return inbox is not None and inbox.has(uuid)
 
     def events(self) -> list[str]:
         """Kinds of the events that the last input sent; END is the final chunk."""

@@ -42,6 +42,7 @@ def test_framework_of_the_same_name_keeps_its_id() -> None:
     known = state()
     framework, _ = normalise(request(), known)
     known.frameworks[framework.framework_id] = framework
+    known.frameworks_made = 1
     assert normalise(request(), known)[0].framework_id == framework.framework_id
     other = request()
     other.framework.user, other.framework.name = "u", "another"
@@ -59,13 +60,13 @@ REFUSED: list[tuple[str, Change]] = [
     ("task.executor", lambda r: r.task.ClearField("executor")),
     ("task.command", lambda r: r.task.command.__setattr__("value", "x")),
     ("task.executor.executor_id", lambda r: r.task.executor.executor_id.__setattr__("value", "a\\b")),
-    ("task.executor.type", lambda r: r.task.executor.__setattr__("type", mesos_pb2.ExecutorInfo.DEFAULT)),
+    ("task.executor.command", lambda r: r.task.executor.__setattr__("type", mesos_pb2.ExecutorInfo.DEFAULT)),
+    ("task.executor.type", lambda r: _default_without_command(r.task.executor)),
     ("task.executor.command", lambda r: r.task.executor.ClearField("command")),
     ("task.executor.command.value", lambda r: r.task.executor.command.ClearField("value")),
     ("task.executor.command.value", lambda r: r.task.executor.command.__setattr__("value", "a\0b")),
     ("task.executor.command.arguments", lambda r: r.task.executor.command.arguments.append("x")),
     ("task.executor.command.uris", lambda r: r.task.executor.command.uris.add(value="x")),
-    ("task.executor.command.user", lambda r: r.task.executor.command.__setattr__("user", "somebody-else")),
     (
         "task.executor.command.environment.variables[0].name",
         lambda r: r.task.executor.command.environment.variables.add(name="A=B"),
@@ -88,10 +89,25 @@ REFUSED: list[tuple[str, Change]] = [
 ]
 
 
+def _default_without_command(executor: mesos_pb2.ExecutorInfo) -> None:
+    executor.ClearField("command")
+    executor.type = mesos_pb2.ExecutorInfo.DEFAULT
+
+
 def _framework(framework_id: str, *, checkpoint: bool = True) -> mesos_pb2.FrameworkInfo:
     info = mesos_pb2.FrameworkInfo(user="u", name="n", checkpoint=checkpoint)
     info.id.value = framework_id
     return info
+
+
+def test_only_root_runs_executors_as_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = request()
+    asked.task.executor.command.user = "somebody-else"
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    normalise(asked, state())
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(OrderRefused, match=r"^task\.executor\.command\.user: "):
+        normalise(asked, state())
 
 
 @pytest.mark.parametrize(("field", "change"), REFUSED)

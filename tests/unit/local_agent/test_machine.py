@@ -15,8 +15,8 @@ from services.local_agent.core.actions import (
     Timer,
     TimerKind,
 )
-from services.local_agent.core.machine import Phase
 from services.local_agent.core.model import TERMINAL_STATES, AgentState, ExecutorState
+from services.local_agent.core.phase import Phase
 from services.local_agent.core.step import Moment
 from services.local_agent.core.tasks import AlreadyLaunched, Killed, OrderRefused
 from services.local_agent.core.update_filter import RULES
@@ -121,7 +121,7 @@ def test_update_with_a_foreign_agent_id_vanishes(desk: Desk) -> None:
 
 
 def test_every_row_of_the_filter_has_its_own_name() -> None:
-    assert len({name for name, _, _ in RULES}) == len(RULES) == 6
+    assert len({name for name, _, _ in RULES}) == len(RULES) == 7
 
 
 def test_task_that_is_neither_listed_nor_reported_is_dropped(desk: Desk) -> None:
@@ -166,7 +166,7 @@ def test_subscribe_during_shutdown_gets_shutdown_and_the_end(desk: Desk) -> None
 def test_own_grace_period_of_the_executor_wins(desk: Desk) -> None:
     task = task_info("t1")
     task.executor.shutdown_grace_period.nanoseconds = 0
-    desk.take(desk.machine.launch(framework(), task, "c", "/s", NOW))
+    desk.take(desk.machine.launch(framework(), [task], "c", "/s", NOW))
     executor = desk.state.executor(FRAMEWORK, EXECUTOR)
     assert executor is not None
     desk.take(desk.machine.shut_down(executor, NOW))
@@ -212,9 +212,9 @@ def test_executor_info_of_a_running_executor_cannot_change(desk: Desk) -> None:
     other = task_info("t2")
     other.executor.command.value = "y"
     with pytest.raises(OrderRefused, match=r"^task\.executor: "):
-        desk.machine.launch(framework(), other, "c", "/s", NOW)
+        desk.machine.launch(framework(), [other], "c", "/s", NOW)
     with pytest.raises(AlreadyLaunched):
-        desk.machine.launch(framework(), task_info("t1"), "c", "/s", NOW)
+        desk.machine.launch(framework(), [task_info("t1")], "c", "/s", NOW)
 
 
 def test_launch_at_an_ending_executor_is_dropped(desk: Desk) -> None:

@@ -7,7 +7,7 @@ import pytest
 from mesos.v1 import mesos_pb2
 from services.local_agent.core import actions
 from services.local_agent.core.actions import DestroyContainer, StartTimer, Timer, TimerKind
-from services.local_agent.core.machine import Phase
+from services.local_agent.core.phase import Phase
 from tests.unit.local_agent.desk import Desk, running
 
 RUNNING = mesos_pb2.TASK_RUNNING
@@ -36,6 +36,19 @@ def test_end_of_the_window_destroys_who_did_not_come_back(desk: Desk, *, aware: 
     assert desk.received("t1") == ["TASK_RUNNING", state]
 
 
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_window_opens_again_at_every_restart(desk: Desk, restarts: int) -> None:
+    running(desk)
+    desk.update(desk.status("t1", RUNNING))
+    for _ in range(restarts):
+        desk.restart()
+        desk.subscribe()
+        assert desk.events() == ["SUBSCRIBED"]
+    desk.fire(TimerKind.REREGISTRATION)
+    assert desk.machine.phase is Phase.READY
+    assert not any(isinstance(action, DestroyContainer) for action in desk.done)
+
+
 def test_restart_without_executors_needs_no_window(desk: Desk) -> None:
     desk.restart()
     assert desk.machine.phase is Phase.READY
@@ -46,6 +59,8 @@ def test_task_that_was_never_delivered_is_dropped_after_a_restart(desk: Desk) ->
     desk.restart()
     desk.subscribe()
     assert desk.events() == ["SHUTDOWN"]
+    assert desk.received("t1") == [], "the agent is not registered yet"
+    desk.fire(TimerKind.REREGISTRATION)
     assert desk.received("t1") == ["TASK_DROPPED"]
 
 
@@ -54,6 +69,9 @@ def test_unacknowledged_update_is_not_delivered_twice_over_a_restart(desk: Desk)
     desk.update(desk.status("t1", mesos_pb2.TASK_STARTING))
     desk.update(desk.status("t1", RUNNING))
     desk.restart()
-    assert [type(action) for action in desk.done] == [actions.AwaitAcknowledgement, StartTimer]
+    assert [type(action) for action in desk.done] == [StartTimer]
+    desk.subscribe(tasks=["t1"])
+    desk.fire(TimerKind.REREGISTRATION)
+    assert [type(action) for action in desk.done] == [actions.AwaitAcknowledgement]
     desk.acknowledge_all()
     assert desk.received("t1") == ["TASK_STARTING", "TASK_RUNNING"]

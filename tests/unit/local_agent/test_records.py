@@ -17,6 +17,7 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "float": st.floats(allow_nan=False),
     "bytes": st.binary(),
     "bool": st.booleans(),
+    "tuple[str, ...]": st.lists(st.text(st.characters(exclude_categories=["Cs"]))).map(tuple),
 }
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from services.local_agent import settings
 from services.local_agent.containers import resources
 from services.local_agent.core import durations
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_defaults_are_those_of_mesos() -> None:
@@ -33,6 +38,17 @@ def test_defaults_are_those_of_mesos() -> None:
         (["--work-dir", "/w", "--resources", "cpus"], "--resources"),
         (["--work-dir", "/w", "--resources", "cpus:many"], "--resources"),
         (["--work-dir", "/w", "--resources", "ports:[1]"], "--resources"),
+        (["--work-dir", "/w", "--jwt-secret-key", "/no/such/file"], "--jwt-secret-key"),
+        (["--work-dir", "/w", "--jwt-secret-key", "/dev/null"], "--jwt-secret-key"),
+        (["--work-dir", "/w", "--authenticate-http-executors"], "--authenticate-http-executors"),
+        (
+            ["--work-dir", "/w", "--http-executor-domain-sockets", "--domain-socket-location", "/" + "x" * 107],
+            "--domain-socket-location",
+        ),
+        (
+            ["--work-dir", "/w", "--http-executor-domain-sockets", "--domain-socket-location", "/w/agent.sock"],
+            "--domain-socket-location",
+        ),
     ],
 )
 def test_mistakes_are_named(flags: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,6 +56,25 @@ def test_mistakes_are_named(flags: list[str], named: str, capsys: pytest.Capture
         settings.parse(flags)
     assert ended.value.code == 2
     assert f"{named}" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_unix_socket_is_off_unless_asked_for_and_lies_in_the_run_dir() -> None:
+    flags = ["--work-dir", "/w", "--run-dir", "/r"]
+    assert settings.parse([*flags, "--domain-socket-location", "/s"]).domain_socket is None
+    parsed = settings.parse([*flags, "--http-executor-domain-sockets"])
+    assert (parsed.domain_socket, parsed.environment_flags.domain_socket) == ("/r/executors.sock", "/r/executors.sock")
+    longest = "/" + "x" * 106
+    parsed = settings.parse([*flags, "--http-executor-domain-sockets", "--domain-socket-location", longest])
+    assert parsed.domain_socket == longest
+
+
+def test_key_is_the_files_content_and_in_no_representation(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"sesame\x00\xff\n")
+    parsed = settings.parse(["--work-dir", "/w", "--jwt-secret-key", str(file), "--authenticate-http-executors"])
+    assert parsed.environment_flags.jwt_secret_key == b"sesame\x00\xff\n"
+    assert parsed.authenticate_http_executors
+    assert "sesame" not in repr(parsed)
 
 
 def test_help_explains_every_flag(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from services.common.keys import Executor, TaskKey
 from services.runner import book as book_module
 from services.runner import header, inbound
 from services.runner.alarms import Alarms
+from services.runner.budgets import Request
 from services.runner.header import Facts, Header, Summary
 from services.runner.queries import UnknownTask
 from services.runner.records import BadRecord, Cause
@@ -139,7 +140,12 @@ def test_a_watcher_that_does_not_keep_up_is_told_to_watch_again(tmp_path: Path) 
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("cause", [0, 1, 8, 77])
+def test_a_task_may_be_refused_with_its_group() -> None:
+    end = link_pb2.EndRequest(cause=link_pb2.END_CAUSE_INVALID, grace_secs=0.0, message="Task group rejected")
+    assert inbound.request(end) == Request(Cause.INVALID, grace=0.0, message="Task group rejected")
+
+
+@pytest.mark.parametrize("cause", [0, 1, 77])
 def test_a_cause_that_no_driver_can_have_is_taken_as_a_kill(cause: Any) -> None:
     assert inbound.request(link_pb2.EndRequest(cause=cause)).cause is Cause.KILL
 
