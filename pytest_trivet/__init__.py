@@ -73,11 +73,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     agent = item.stash.get(_AGENT, None)
     if agent is not None and report.when == "call" and report.failed:
         from services.local_agent.testing.process import tail
+        from services.local_agent.testing.report import NO_SANDBOX
 
         for task in agent.tasks:
-            report.sections.append((f"task {task.task_id}", task.describe(stderr=False)))
+            report.sections.append((f"task {task.task_id}", task.describe(output=False)))
             for name in ("stdout", "stderr"):
-                text = tail(str(task.sandbox / name), _TAIL_BYTES)
+                text = "" if task.sandbox == NO_SANDBOX else tail(str(task.sandbox / name), _TAIL_BYTES)
                 if text:
                     report.sections.append((f"{name} of executor {task.executor_id}", text))
     return report

@@ -1,4 +1,4 @@
-import base64, http.client, json, os, uuid
+import base64, http.client, json, os, sys, uuid
 
 IDS = {name: {"value": os.environ["MESOS_" + name.upper()]} for name in ("executor_id", "framework_id")}
 
@@ -6,7 +6,10 @@ IDS = {name: {"value": os.environ["MESOS_" + name.upper()]} for name in ("execut
 def call(**fields):
     agent = http.client.HTTPConnection(os.environ["MESOS_AGENT_ENDPOINT"])
     agent.request("POST", "/api/v1/executor", json.dumps(IDS | fields), {"Content-Type": "application/json"})
-    return agent.getresponse()
+    answer = agent.getresponse()
+    if answer.status not in (200, 202):
+        print(fields["type"], answer.status, answer.read().decode(), file=sys.stderr)
+    return answer
 
 
 def states(task):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -15,12 +16,19 @@ if TYPE_CHECKING:
 
 # As a shell says it of SIGINT.
 _INTERRUPTED = 130
+_CANNOT_START = 2
+# Packages of the extras; what a bare `pip install trivet` has is enough for the executor alone.
+OPTIONAL = frozenset({"grpc_health", "grpc_reflection", "psutil", "rich", "tenacity"})
+_AGENT_NEEDS = ("grpc_health", "grpc_reflection", "psutil", "tenacity")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status (2: it could not begin)."""
     options = parse(sys.argv[1:] if argv is None else argv)
     if options.verb == "agent":
+        for name in _AGENT_NEEDS:
+            if importlib.util.find_spec(name) is None:
+                return _missing(options.verb, name)
         # The agent itself: `ps` and its own restarts find it under one name, and -P: a directory `services` where the
         # user stands is not ours.
         os.execv(sys.executable, [sys.executable, "-P", "-m", "services.local_agent", *options.flags])  # noqa: S606
@@ -40,10 +48,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         from services.cli.run import run
 
         return run(options)
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in OPTIONAL:
+            raise
+        return _missing(options.verb, name)
     except KeyboardInterrupt:
         # Before there was anything to end in order.
         sys.stderr.write("trivet: interrupted\n")
         return _INTERRUPTED
+
+
+def _missing(verb: str, name: str) -> int:
+    sys.stderr.write(f"trivet: `trivet {verb}` needs more than is installed ({name}): pip install 'trivet[cli]'\n")
+    return _CANNOT_START
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from services.cli.orders import arguments as orders
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _PORT = re.compile(r"([\w\-./]+):([0-9]{1,5})")
 
@@ -59,9 +59,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if "--" in words:
         split = words.index("--")
         words, command = words[:split], words[split + 1 :]
-    parser = _parser()
-    options = parser.parse_args(words)
+    parser, commands = _parser()
+    options, unknown = parser.parse_known_args(words)
     options.command = command
+    # What is wrong from here on is wrong with this command.
+    parser = commands[options.verb]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.verb == "run":
         _check_run(parser, options)
     elif options.verb in orders.VERBS:
@@ -82,10 +86,16 @@ def _check_run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
     options.port = dict(options.port)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="trivet", description="Trivet, a Mesos executor whose parts can be restarted."
-    )
+class _Parser(argparse.ArgumentParser):
+    """One line for a mistake; the usage fills the screen and hides it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The whole, and each command's."""
+    parser = _Parser(prog="trivet", description="Trivet, a Mesos executor whose parts can be restarted.")
     parser.add_argument("--version", action="version", version=importlib.metadata.version("trivet"))
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     _add_run(
@@ -107,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--dir", required=True, metavar="DIR", help="where sockets, state and logs are; made when missing")
     orders.add(verbs)
-    return parser
+    return parser, verbs.choices
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:

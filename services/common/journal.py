@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 MAGIC = b"TRVTJ\x00\x00\x01"
 _FRAME = struct.Struct("<II")
-# A TaskInfo may be 16 MiB; anything beyond this is damage, not data.
-MAX_PAYLOAD = 64 << 20
+# More is refused when written, so when read it is damage, not data. The longest that is written: one executor's call to
+# the local agent, 64 MiB and a third more as base64.
+MAX_PAYLOAD = 128 << 20
 
 
 class JournalCorrupt(Exception):
@@ -39,6 +40,10 @@ class JournalCorrupt(Exception):
 
 class JournalUnavailable(Exception):
     """The record was not written (disk full, I/O error). The journal holds no part of it; append may be tried again."""
+
+
+class RecordTooLong(JournalUnavailable):
+    """A record is longer than `MAX_PAYLOAD`, so it could not be read again. To try again is of no use."""
 
 
 class Journal:
@@ -100,7 +105,7 @@ class Journal:
         Raises:
             JournalUnavailable: Nothing was added.
         """
-        self._write(frame(payload))
+        self.append_all([payload])
 
     def append_all(self, payloads: Iterable[bytes]) -> None:
         """Adds several records in one write: all or, for a reader after a crash, a prefix of them.
@@ -108,7 +113,7 @@ class Journal:
         Raises:
             JournalUnavailable: Nothing was added.
         """
-        data = b"".join(map(frame, payloads))
+        data = self._frames(payloads)
         if data:
             self._write(data)
 
@@ -119,7 +124,7 @@ class Journal:
             JournalUnavailable: The old content stands.
         """
         temporary = f"{self.path}.new"
-        data = MAGIC + b"".join(map(frame, payloads))
+        data = MAGIC + self._frames(payloads)
         fd = -1
         try:
             fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -143,6 +148,14 @@ class Journal:
                 self._syncer.discard(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+    def _frames(self, payloads: Iterable[bytes]) -> bytes:
+        frames = []
+        for payload in payloads:
+            if len(payload) > MAX_PAYLOAD:
+                raise RecordTooLong(f"{self.path}: a record of {len(payload)} bytes is longer than {MAX_PAYLOAD}")
+            frames.append(frame(payload))
+        return b"".join(frames)
 
     def _write(self, data: bytes) -> None:
         try:

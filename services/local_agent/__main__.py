@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import logging
 import os
 import signal
@@ -27,19 +27,21 @@ from services.local_agent.core.records import RecordError
 from services.local_agent.faults import restart
 from services.local_agent.faults.servicer import SERVICE_NAME as FAULT_SERVICE_NAME
 from services.local_agent.faults.servicer import FaultServicer
+from services.local_agent.run_dir import RunDir, RunDirInUse
 from services.local_agent.servicer import SERVICE_NAME, LocalAgentServicer
 from services.local_agent.store import Store, WorkDirInUse
 from trivet.agent.v1 import agent_pb2_grpc, faults_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from grpc_health.v1 import health
 
     from services.local_agent.settings import Settings
 
 _LOG = logging.getLogger(__name__)
-DESCRIPTION = "agent.json"
+# How long answers that are under way may take when the agent ends.
+DRAIN_SECS = 0.2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,22 +49,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = command_line.parse(sys.argv[1:] if argv is None else argv)
     logs.configure("agent", settings.log_level)
     try:
-        os.makedirs(settings.work_dir, mode=0o755, exist_ok=True)
-        os.makedirs(settings.run_dir, mode=0o755, exist_ok=True)
-        store = Store(settings.work_dir)
-        try:
-            result = asyncio.run(_serve(settings, store))
-        finally:
-            store.close()
+        with contextlib.ExitStack() as held:
+            with _naming("--work-dir", settings.work_dir):
+                os.makedirs(settings.work_dir, mode=0o755, exist_ok=True)
+                store = Store(settings.work_dir)
+            held.callback(store.close)
+            with _naming("--run-dir", settings.run_dir):
+                run_dir = RunDir(settings.run_dir)
+            held.callback(run_dir.close)
+            result = asyncio.run(_serve(settings, store, run_dir))
         if isinstance(result, restart.Restart):
             restart.execute(result)
         return result
-    except (OSError, WorkDirInUse, JournalCorrupt, JournalUnavailable, RecordError, LauncherUnavailable) as error:
+    except _REPORTED as error:
         print(f"trivet-agent: {error}", file=sys.stderr)
         return 1
 
 
-async def _serve(settings: Settings, store: Store) -> int | restart.Restart:
+# What is wrong outside of this program; the text is all that there is to say.
+_REPORTED = (OSError, WorkDirInUse, RunDirInUse, JournalCorrupt, JournalUnavailable, RecordError, LauncherUnavailable)
+
+
+@contextlib.contextmanager
+def _naming(flag: str, path: str) -> Iterator[None]:
+    """Errors of the system name the flag whose directory cannot be used."""
+    try:
+        yield
+    except OSError as error:
+        inside = f" ({error.filename})" if error.filename not in {None, path} else ""
+        raise OSError(f"{flag}: {path} cannot be used: {error.strerror}{inside}") from error
+
+
+async def _serve(settings: Settings, store: Store, run_dir: RunDir) -> int | restart.Restart:
     """Returns the exit status, or how the process is to go on."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[signal.Signals] = loop.create_future()
@@ -77,16 +95,32 @@ async def _serve(settings: Settings, store: Store) -> int | restart.Restart:
     await agent.start()
     loop.add_signal_handler(signal.SIGUSR1, agent.leave)
     server = grpc.aio.server(options=CHANNEL_OPTIONS)
+    try:
+        return await _control(settings, agent, server, run_dir, ended)
+    finally:
+        agent.scheduler.end_watches()
+        await server.stop(DRAIN_SECS)
+
+
+async def _control(
+    settings: Settings,
+    agent: LocalAgent,
+    server: grpc.aio.Server,
+    run_dir: RunDir,
+    ended: asyncio.Future[signal.Signals],
+) -> int | restart.Restart:
+    """From the first call to the agent's end."""
     agent_pb2_grpc.add_LocalAgentServiceServicer_to_server(LocalAgentServicer(agent), server)
     wanted: list[restart.Restart] = []
 
     def start_again(how: restart.Restart) -> None:
         if how.kill:
             # A caller that looks for the agent by this file finds nothing until it is back.
-            _remove(os.path.join(settings.run_dir, DESCRIPTION))
+            run_dir.hide()
             restart.execute(how)
         wanted.append(how)
-        end(signal.SIGTERM)
+        if not ended.done():
+            ended.set_result(signal.SIGTERM)
 
     faults = FaultServicer(agent.faults, agent.apply_listening, start_again)
     faults_pb2_grpc.add_FaultServiceServicer_to_server(faults, server)
@@ -98,8 +132,11 @@ async def _serve(settings: Settings, store: Store) -> int | restart.Restart:
     socket = PublicSocket(settings.run_dir, "agent", 0o600)
     socket.bind(server)
     await server.start()
-    description = _describe(settings, agent, socket)
-    socket.publish()
+    try:
+        run_dir.describe(_description(settings, agent, socket))
+        run_dir.publish(socket)
+    finally:
+        socket.withdraw()
     print(f"trivet-agent ready: executors at {settings.ip}:{agent.state.port}, control at {socket.public}", flush=True)
     serving = asyncio.create_task(_serving(agent, statuses))
     try:
@@ -115,9 +152,6 @@ async def _serve(settings: Settings, store: Store) -> int | restart.Restart:
             wanted.clear()
     finally:
         serving.cancel()
-        await server.stop(0.2)
-        for path in (description, socket.public):
-            _remove(path)
     return wanted[0] if wanted else 0
 
 
@@ -146,10 +180,10 @@ async def _serving(agent: LocalAgent, statuses: health.aio.HealthServicer) -> No
     _LOG.info("recovered", extra={"fields": {"executors": len(list(agent.state.executors()))}})
 
 
-def _describe(settings: Settings, agent: LocalAgent, socket: PublicSocket) -> str:
-    """Writes RUN_DIR/agent.json, so that callers find the agent; returns its path."""
+def _description(settings: Settings, agent: LocalAgent, socket: PublicSocket) -> dict[str, Any]:
+    """Content of RUN_DIR/agent.json, by which callers find the agent."""
     endpoint = f"{settings.ip}:{agent.state.port}"
-    value = {
+    return {
         "pid": os.getpid(),
         "ip": settings.ip,
         "port": agent.state.port,
@@ -159,20 +193,6 @@ def _describe(settings: Settings, agent: LocalAgent, socket: PublicSocket) -> st
         "domain_socket": settings.domain_socket,
         "work_dir": settings.work_dir,
     }
-    path = os.path.join(settings.run_dir, DESCRIPTION)
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w") as file:
-        json.dump(value, file, indent=1)
-    os.rename(temporary, path)
-    return path
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        # Somebody tidied up first.
-        return
 
 
 if __name__ == "__main__":

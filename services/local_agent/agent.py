@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from services.common.journal import JournalUnavailable
 from services.local_agent import store
+from services.local_agent.containers.process_tree import read_process
 from services.local_agent.core import actions
 from services.local_agent.core.machine import Machine
 from services.local_agent.core.phase import Phase
+from services.local_agent.core.remarks import RefusedCall
 from services.local_agent.core.step import Config
 from services.local_agent.hands import Hands, now
+from services.local_agent.remarks import RemarkBook
 from services.local_agent.scheduler import Scheduler
 from services.local_agent.wire import domain_socket
 from services.local_agent.wire.auth import Authenticator
@@ -57,8 +60,15 @@ class LocalAgent:
         self._new_uuid = _uuids(settings.seed, state.starts)
         self._machine = Machine(state, config, lambda: self._new_uuid().bytes)
         self._hands = Hands(
-            settings, self._machine, on_request=self._request, perform=self.perform, on_error=self._fail
+            settings,
+            self._machine,
+            on_request=self._request,
+            perform=self.perform,
+            on_error=self._fail,
+            on_refused=self._refused,
         )
+        # What was wrong with calls.
+        self.remarks = RemarkBook()
         self.scheduler = Scheduler(settings, self._machine, self._hands, self.perform, self._new_uuid)
         # Done when the agent cannot go on, above all because its log cannot be written; the result says why.
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -66,8 +76,11 @@ class LocalAgent:
         # Done when the agent has left its master (SIGUSR1, --recover=cleanup) and nothing is left to do.
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._recovery: asyncio.Task[None] | None = None
-        # Boot id of the process before this one.
+        # Boot id of the process before this one, and its executors that this one does not know any more.
         self._old_boot = state.boot_id
+        self._forgotten: list[Executor] = []
+        # That process died while it shut them down.
+        self._left_behind = False
 
     @property
     def state(self) -> AgentState:
@@ -95,8 +108,12 @@ class LocalAgent:
         port = await self._listen()
         if self._settings.domain_socket is not None:
             await self._hands.endpoint.listen_unix(self._settings.domain_socket)
-        agent_id = self.state.agent_id or store.new_agent_id(self._new_uuid())
+        self._left_behind = self.state.leaving
+        known_id = "" if self._left_behind else self.state.agent_id
+        agent_id = known_id or store.new_agent_id(self._new_uuid())
+        before = list(self.state.executors())
         outcome = self._machine.start(agent_id, store.boot_id(), port, now())
+        self._forgotten = [executor for executor in before if executor.container_id not in self.state.containers]
         self._store.append(outcome.records)
         self._carry_out(outcome, None)
         if self._recovery is not None:
@@ -104,10 +121,29 @@ class LocalAgent:
 
     async def _recover(self) -> None:
         """Finds the containers of an earlier process again."""
+        launcher = self._hands.launcher
+        same_boot = self._old_boot == self.state.boot_id
         for executor in self.state.executors():
-            if self._old_boot != self.state.boot_id or not await self._adopt(executor):
-                self.perform(self._machine.container_exited(executor.container_id, None, None, now()))
-        await self._hands.launcher.remove_unknown()
+            if same_boot and await self._adopt(executor):
+                continue
+            if same_boot and executor.pid:
+                left = (executor.pid, executor.start_ticks, executor.sandbox)
+                killed = await asyncio.to_thread(launcher.kill_orphans, *left)
+                if killed:
+                    fields = {"container": executor.container_id, "processes": len(killed)}
+                    _LOG.info("orphans of a container destroyed", extra={"fields": fields})
+            self.perform(self._machine.container_exited(executor.container_id, None, None, now()))
+        for executor in self._forgotten if same_boot and self._left_behind else ():
+            if await self._adopt(executor):
+                await launcher.destroy(executor.container_id)
+        await launcher.remove_unknown()
+        launcher.reap_unknown()
+        for executor in self._forgotten if same_boot and not self._left_behind else ():
+            row = read_process(executor.pid)
+            if row is not None and row.start_ticks == executor.start_ticks and row.state not in "ZX":
+                fields = {"executor": executor.executor_id, "framework": executor.framework_id, "pid": executor.pid}
+                why = "not recovered, still runs: its framework does not checkpoint"
+                _LOG.warning(why, extra={"fields": fields})
         self.perform(self._machine.containers_recovered(now()))
 
     def _recovery_done(self, task: asyncio.Task[None]) -> None:
@@ -133,6 +169,8 @@ class LocalAgent:
     async def stop(self, *, destroy: bool) -> None:
         """Ends the process' part. Executors live on unless `destroy`."""
         self.scheduler.stopping = True
+        if destroy:
+            self.perform(self._machine.recover_early(now()))
         if self._recovery is not None and not self._recovery.done():
             # Adoption takes milliseconds; what it has half done could not be destroyed.
             await asyncio.wait([self._recovery])
@@ -146,26 +184,39 @@ class LocalAgent:
             domain_socket.remove(self._settings.domain_socket)
 
     async def _adopt(self, executor: Executor) -> bool:
-        if not executor.pid:
+        launcher = self._hands.launcher
+        pid, start_ticks = executor.pid, executor.start_ticks
+        if not pid:
             # The agent was killed between fork and log.
-            launcher = self._hands.launcher
             found = await asyncio.to_thread(launcher.find, executor.container_id, executor.sandbox)
             if found is None:
                 return False
-            self.perform(self._machine.container_forked(executor.container_id, found.pid, found.start_ticks, now()))
-        return self._hands.launcher.adopt(executor.container_id, executor.pid, executor.start_ticks)
+            pid, start_ticks = found.pid, found.start_ticks
+            self.perform(self._machine.container_forked(executor.container_id, pid, start_ticks, now()))
+        return launcher.adopt(executor.container_id, pid, start_ticks)
 
     def _request(self, connection: Connection, request: Request, stream: int) -> None:
         self.perform(self._machine.request(request, stream, now()), connection)
 
+    def _refused(self, what: str, status: int, body: str) -> None:
+        self.remarks.take([RefusedCall("", what, status, body)], now().monotonic)
+
     def perform(self, outcome: Outcome[T], connection: Connection | None = None) -> T:
-        """Writes what an input caused to the log, and then does it; returns the answer for the input's sender."""
+        """Writes what an input caused to the log, and then does it; returns the answer for the input's sender.
+
+        Nothing is done once the log could not be written: `Scheduler.unwritten` says so.
+        """
+        if self.scheduler.unwritten:
+            # It may follow from what was not recorded, and a log with a gap could not be replayed.
+            return outcome.answer
         try:
             self._store.append(outcome.records)
         except JournalUnavailable as error:
             # As Mesos' agent: what it cannot record it must not do, and it has already decided.
+            self.scheduler.unwritten = str(error)
             self._fail(str(error))
             return outcome.answer
+        self.remarks.take(outcome.remarks, now().monotonic)
         self._compact()
         self._carry_out(outcome, connection)
         return outcome.answer

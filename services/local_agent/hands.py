@@ -48,13 +48,18 @@ class Hands:
         on_request: Callable[[Connection, Request, int], None],
         perform: Perform,
         on_error: Callable[[str], None],
+        on_refused: Callable[[str, int, str], None],
     ) -> None:
-        """`perform` takes what an input caused; `on_error` is told why the agent cannot go on."""
+        """`perform` takes what an input caused; `on_error` is told why the agent cannot go on.
+
+        `on_refused`: see `Endpoint`.
+        """
         self._settings = settings
         self._machine = machine
         self._perform = perform
         self._on_error = on_error
-        self.endpoint = Endpoint(on_request, machine.stream_closed, Faults(settings.fault_seed, settings.faults))
+        faults = Faults(settings.fault_seed, settings.faults)
+        self.endpoint = Endpoint(on_request, machine.stream_closed, faults, on_refused)
         self.launcher = choose.make(self, settings.launcher, settings.work_dir)
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._jobs: dict[str, asyncio.Task[None]] = {}
@@ -64,8 +69,10 @@ class Hands:
         return self._jobs.get(container_id)
 
     async def settle(self) -> None:
-        """Returns when no launch or destroy is under way: a process must not be started and then stay unrecorded."""
-        await asyncio.gather(*self._jobs.values())
+        """Returns when no launch, destroy or end is under way: what happens to a process must not stay unrecorded."""
+        while self._jobs or self.launcher.busy:
+            await asyncio.gather(*self._jobs.values())
+            await self.launcher.settle()
 
     def close(self) -> None:
         """Lets go of everything; containers stay."""

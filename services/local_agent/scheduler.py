@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from services.local_agent import store
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from services.local_agent.settings import Settings
     from trivet.agent.v1 import agent_pb2
 
+    # None: nothing more will come.
+    MessageQueue = asyncio.Queue[tuple[PassMessage, float] | None]
+
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 # What a watcher of messages has not fetched; more are lost, as messages of Mesos may be.
@@ -31,7 +35,7 @@ MAX_MESSAGES = 1000
 
 
 class NotReady(Exception):
-    """The agent has not finished recovery, it stops, or it has no master: no orders now."""
+    """The agent has not finished recovery, it stops, it has no master, or it cannot write its log: no orders now."""
 
 
 class NotFound(Exception):
@@ -59,14 +63,18 @@ class Scheduler:
         self._perform = perform
         self._new_uuid = new_uuid
         self._changes: dict[str, asyncio.Future[None]] = {}
-        self._message_watchers: dict[str, set[asyncio.Queue[tuple[PassMessage, float]]]] = {}
+        self._message_watchers: dict[str, set[MessageQueue]] = {}
         # The agent's process ends: no more orders.
         self.stopping = False
+        # Why the log could not be written; empty: it could. An order that is not in the log was not followed.
+        self.unwritten = ""
+        # Done when nothing will come any more. Shield it: it is shared.
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # Orders.
 
     async def launch(self, request: agent_pb2.LaunchTaskRequest) -> tuple[Launched, str]:
-        """Launches; returns when the executor's process runs. The string is the framework's id.
+        """Launches; returns when the executor's process runs or has failed. The string is the framework's id.
 
         Raises:
             OrderRefused: Names the field that is wrong.
@@ -96,10 +104,14 @@ class Scheduler:
             executor_id=batch[0].executor.executor_id.value,
             container_id=container_id,
         )
-        launched = self._perform(self._machine.launch(framework, batch, container_id, sandbox, now(), group=group))
+        launched = self._order(self._machine.launch(framework, batch, container_id, sandbox, now(), group=group))
+        executor = self._machine.state.containers.get(launched.container_id)
         job = self._hands.job(launched.container_id)
         if job is not None:
             await asyncio.wait([job])
+            self._require_written()
+        if executor is not None and not launched.failure:
+            launched = replace(launched, failure=executor.launch_failure)
         return launched, framework.framework_id
 
     def kill(self, task_id: str, policy: mesos_pb2.KillPolicy | None) -> Killed:
@@ -110,7 +122,7 @@ class Scheduler:
         """
         self.require_task(task_id)
         self._require_ready()
-        return self._perform(self._machine.kill(task_id, policy, now()))
+        return self._order(self._machine.kill(task_id, policy, now()))
 
     def shut_down(self, framework_id: str, executor_id: str) -> bool:
         """SHUTDOWN, and destroy after the grace period.
@@ -120,7 +132,7 @@ class Scheduler:
         """
         executor = self._executor(framework_id, executor_id)
         self._require_ready()
-        return self._perform(self._machine.shut_down(executor, now()))
+        return self._order(self._machine.shut_down(executor, now()))
 
     def message(self, framework_id: str, executor_id: str, data: bytes) -> bool:
         """MESSAGE; False: it is lost.
@@ -130,7 +142,7 @@ class Scheduler:
         """
         executor = self._executor(framework_id, executor_id)
         self._require_ready()
-        return self._perform(self._machine.message(executor, data, now()))
+        return self._order(self._machine.message(executor, data, now()))
 
     def tear_down(self, framework_id: str) -> None:
         """Ends a framework.
@@ -143,19 +155,19 @@ class Scheduler:
             raise NotFound(f"framework_id: no framework {framework_id!r}")
         self._require_ready()
         if not framework.torn_down:
-            self._perform(self._machine.tear_down(framework, now()))
+            self._order(self._machine.tear_down(framework, now()))
 
     def drain(self, max_grace: int | None) -> list[str]:
         """KILL to every task. `max_grace`: nanoseconds."""
         self._require_ready()
-        return self._perform(self._machine.drain(max_grace, now()))
+        return self._order(self._machine.drain(max_grace, now()))
 
     def behave(self, *, scheduler_acknowledges: bool | None, master_connected: bool | None) -> None:
         """None: as before. Allowed at any time."""
         outcome = self._machine.behave(
             now(), scheduler_acknowledges=scheduler_acknowledges, master_connected=master_connected
         )
-        self._perform(outcome)
+        self._order(outcome)
 
     def acknowledge(self, task_id: str, uuid: bytes) -> bytes:
         """Acknowledges what waits, or the update of this uuid; returns its uuid.
@@ -164,7 +176,7 @@ class Scheduler:
             NotFound: Nothing of the kind waits.
         """
         self._require_ready()
-        acknowledged = self._perform(self._machine.acknowledge(task_id, uuid, now()))
+        acknowledged = self._order(self._machine.acknowledge(task_id, uuid, now()))
         if not acknowledged:
             raise NotFound(f"task_id, uuid: no such update of {task_id!r} waits for an acknowledgement")
         return acknowledged
@@ -182,18 +194,27 @@ class Scheduler:
             self._changes[task_id] = asyncio.get_running_loop().create_future()
         return self._changes[task_id]
 
-    def watch_messages(self, framework_id: str) -> asyncio.Queue[tuple[PassMessage, float]]:
+    def watch_messages(self, framework_id: str) -> MessageQueue:
         """What executors of the framework say from now on, with the CLOCK_MONOTONIC of its arrival."""
-        queue: asyncio.Queue[tuple[PassMessage, float]] = asyncio.Queue(MAX_MESSAGES)
+        queue: MessageQueue = asyncio.Queue(MAX_MESSAGES)
         self._message_watchers.setdefault(framework_id, set()).add(queue)
         return queue
 
-    def unwatch_messages(self, framework_id: str, queue: asyncio.Queue[tuple[PassMessage, float]]) -> None:
+    def unwatch_messages(self, framework_id: str, queue: MessageQueue) -> None:
         """The watcher is gone."""
         watchers = self._message_watchers[framework_id]
         watchers.discard(queue)
         if not watchers:
             del self._message_watchers[framework_id]
+
+    def end_watches(self) -> None:
+        """Nothing will come any more; who waits for something hears it."""
+        self.stopping = True
+        if not self.ended.done():
+            self.ended.set_result(None)
+        for queue in (queue for queues in self._message_watchers.values() for queue in queues):
+            if not queue.full():
+                queue.put_nowait(None)
 
     def act(self, action: Action) -> None:
         """Does the scheduler's part of what the machine wants."""
@@ -216,6 +237,15 @@ class Scheduler:
 
     def _acknowledge(self, container_id: str, task_id: str, status_uuid: bytes) -> None:
         self._perform(self._machine.scheduler_acknowledged(container_id, task_id, status_uuid, now()))
+
+    def _order(self, outcome: Outcome[T]) -> T:
+        answer = self._perform(outcome)
+        self._require_written()
+        return answer
+
+    def _require_written(self) -> None:
+        if self.unwritten:
+            raise NotReady(f"the agent stops: it cannot write its log: {self.unwritten}")
 
     def _executor(self, framework_id: str, executor_id: str) -> Executor:
         executor = self._machine.state.executor(framework_id, executor_id)

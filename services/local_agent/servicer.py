@@ -13,6 +13,7 @@ import grpc
 
 from services.local_agent.core.model import ExecutorState
 from services.local_agent.core.tasks import AlreadyLaunched, Killed, OrderRefused
+from services.local_agent.remarks import cut
 from services.local_agent.scheduler import NotFound, NotReady
 from trivet.agent.v1 import agent_pb2, agent_pb2_grpc
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from services.local_agent.agent import LocalAgent
     from services.local_agent.core.model import Executor
+    from services.local_agent.remarks import RemarkBook
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -33,6 +35,7 @@ _STATES = {
     ExecutorState.TERMINATING: agent_pb2.EXECUTOR_STATE_TERMINATING,
     ExecutorState.TERMINATED: agent_pb2.EXECUTOR_STATE_TERMINATED,
 }
+_ENDED = "the agent has ended"
 # The first type that fits decides.
 _CODES: dict[type[Exception], grpc.StatusCode] = {
     AlreadyLaunched: grpc.StatusCode.ALREADY_EXISTS,
@@ -75,6 +78,7 @@ class LocalAgentServicer(agent_pb2_grpc.LocalAgentServiceServicer):  # type: ign
             container_id=launched.container_id,
             sandbox=launched.sandbox,
             launch_written_at=launched.launch_written_at,
+            failure=launched.failure,
         )
 
     @_answering
@@ -89,6 +93,7 @@ class LocalAgentServicer(agent_pb2_grpc.LocalAgentServiceServicer):  # type: ign
             container_id=launched.container_id,
             sandbox=launched.sandbox,
             launch_written_at=launched.launch_written_at,
+            failure=launched.failure,
         )
 
     @_answering
@@ -152,12 +157,16 @@ class LocalAgentServicer(agent_pb2_grpc.LocalAgentServiceServicer):  # type: ign
     ) -> agent_pb2.ListExecutorsResponse:
         """Those that run, and the last ones that ended."""
         state = self._agent.state
-        return agent_pb2.ListExecutorsResponse(executors=map(_executor, (*state.executors(), *state.ended)))
+        remarks = self._agent.remarks
+        return agent_pb2.ListExecutorsResponse(
+            executors=[_executor(executor, remarks) for executor in (*state.executors(), *state.ended)],
+            refusals=_refusals(remarks, ""),
+        )
 
     async def WatchTask(
         self, request: agent_pb2.WatchTaskRequest, context: Context
     ) -> AsyncIterator[agent_pb2.WatchTaskResponse]:
-        """NOT_FOUND: no task of that id was ever launched here. Ends with the agent only."""
+        """NOT_FOUND: no task of that id was ever launched here. UNAVAILABLE: the agent ends."""
         try:
             self._scheduler.require_task(request.task_id)
         except NotFound as error:
@@ -167,6 +176,9 @@ class LocalAgentServicer(agent_pb2_grpc.LocalAgentServiceServicer):  # type: ign
         while True:
             # Taken before the statuses are looked at: nothing that comes meanwhile is missed.
             change = self._scheduler.changed(request.task_id)
+            if self._scheduler.unwritten:
+                # The newest may be in no log.
+                await context.abort(grpc.StatusCode.UNAVAILABLE, _ENDED)
             position = max(position, inbox.forgotten)
             for entry in list(islice(inbox.received, position - inbox.forgotten, None)):
                 position += 1
@@ -178,26 +190,33 @@ class LocalAgentServicer(agent_pb2_grpc.LocalAgentServiceServicer):  # type: ign
                 )
             # Between two answers more may have come, for which nobody will call again.
             if position >= inbox.forgotten + len(inbox.received):
-                await asyncio.shield(change)
+                if self._scheduler.ended.done():
+                    # Not left to the server's end, which would cancel this and complain about it.
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, _ENDED)
+                await asyncio.wait([change, self._scheduler.ended], return_when=asyncio.FIRST_COMPLETED)
 
     async def WatchMessages(
         self, request: agent_pb2.WatchMessagesRequest, context: Context
     ) -> AsyncIterator[agent_pb2.WatchMessagesResponse]:
-        """From now on, for a framework that need not be known yet. Ends with the agent only."""
+        """From now on, for a framework that need not be known yet. UNAVAILABLE: the agent ends."""
         queue = self._scheduler.watch_messages(request.framework_id)
         try:
             # So that a caller knows from when on.
             await context.send_initial_metadata(())
-            while True:
-                message, at = await queue.get()
+            while not self._scheduler.ended.done() or not queue.empty():
+                entry = await queue.get()
+                if entry is None:
+                    break
+                message, at = entry
                 yield agent_pb2.WatchMessagesResponse(
                     executor_id=message.executor_id, data=message.data, received_at=at
                 )
         finally:
             self._scheduler.unwatch_messages(request.framework_id, queue)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, _ENDED)
 
 
-def _executor(executor: Executor) -> agent_pb2.Executor:
+def _executor(executor: Executor, remarks: RemarkBook) -> agent_pb2.Executor:
     return agent_pb2.Executor(
         framework_id=executor.framework_id,
         executor_id=executor.executor_id,
@@ -210,4 +229,24 @@ def _executor(executor: Executor) -> agent_pb2.Executor:
         subscribed_at=executor.subscribed_at,
         exit_code=executor.exit_code,
         exit_signal=executor.exit_signal,
+        launch_failure=executor.launch_failure,
+        refusals=_refusals(remarks, executor.container_id),
+        ignored_updates=[
+            agent_pb2.IgnoredUpdate(at=at, task_id=cut(one.task_id), state=one.state, reason=one.reason)
+            for at, one in remarks.ignored(executor.container_id)
+        ],
     )
+
+
+def _refusals(remarks: RemarkBook, container_id: str) -> list[agent_pb2.Refusal]:
+    return [
+        agent_pb2.Refusal(
+            at=at,
+            call=cut(one.call),
+            status=one.status,
+            body=cut(one.body),
+            framework_id=cut(one.framework_id),
+            executor_id=cut(one.executor_id),
+        )
+        for at, one in remarks.refusals(container_id)
+    ]

@@ -17,6 +17,7 @@ from services.local_agent.core import durations
 from services.local_agent.faults import spec as fault_spec
 from services.local_agent.faults.rules import RuleBook, add_all
 from services.local_agent.faults.validation import FaultRefused
+from services.local_agent.flag_parser import FlagParser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +80,7 @@ class Settings:
 def parse(argv: Sequence[str]) -> Settings:
     """Reads the command line; prints help or an error and raises SystemExit where due."""
     parser = _parser()
-    options = parser.parse_args(argv)
+    options = parser.parse_args(parser.with_dashes(argv))
     work_dir = os.path.abspath(options.work_dir)
     run_dir = os.path.abspath(options.run_dir or work_dir)
     if len(os.fsencode(os.path.join(run_dir, ".agent.4194304.sock"))) > MAX_SOCKET_PATH:
@@ -129,8 +130,8 @@ def parse(argv: Sequence[str]) -> Settings:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> FlagParser:
+    parser = FlagParser(
         prog="trivet-agent", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
@@ -185,8 +186,8 @@ def _parser() -> argparse.ArgumentParser:
         "--on-check-failure",
         choices=["refuse", "abort"],
         default="refuse",
-        help="what kills Mesos' agent (malformed uuid in a list, update before LAUNCH) gets 400, or ends the agent by "
-        "SIGABRT as there (default: %(default)s)",
+        help="what kills Mesos' agent (in SUBSCRIBE's list: a malformed uuid, or an update of a task not launched yet) "
+        "gets 400, or ends the agent by SIGABRT as there (default: %(default)s)",
     )
     add("--seed", type=int, metavar="N", help="makes container ids and the agent's uuids reproducible (default: none)")
     add(
@@ -257,7 +258,7 @@ def _secret(path: str) -> bytes:
 
 def _duration(text: str) -> int:
     try:
-        return durations.parse(text)
+        return durations.parse_flag(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -98,7 +98,13 @@ PLAYED: dict[str, Flow] = {
         ordered_by_note=_SHUTDOWN,
         agent_ends=True,
     ),
-    "auth": Flow(needs_key=True, flags=("--authenticate-http-executors",)),
+    "auth": Flow(
+        needs_key=True,
+        flags=("--authenticate-http-executors",),
+        uncompared_tasks={
+            "t2": "its executor is destroyed at the end; Mesos notices that up to 1.5 s later, after the recording"
+        },
+    ),
     "auth-not-enforced": Flow(needs_key=True),
     "basic-json": Flow(),
     "basic-protobuf": Flow(),

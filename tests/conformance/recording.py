@@ -7,6 +7,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from mesos.v1 import mesos_pb2
@@ -35,11 +36,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Response:
-    """A response with its whole body; the value of Date is cut out."""
+    """A response with its whole body; the value of Date is cut out of `head`. `date`: it, seconds since 1970."""
 
     status: int
     head: bytes
     body: bytes = b""
+    date: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class StreamEnd:
 
 
 Unit = Response | Event | StreamEnd
-_DATE = re.compile(rb"\r\nDate: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\n")
+_DATE = re.compile(rb"\r\nDate: ([A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT)\r\n")
 
 
 class AgentBytes:
@@ -71,6 +73,11 @@ class AgentBytes:
     def __init__(self) -> None:
         self._buffer = b""
         self._content_type = ""
+
+    @property
+    def whole(self) -> bool:
+        """Nothing is half read."""
+        return not self._buffer
 
     def feed(self, data: bytes) -> list[Unit]:
         self._buffer += data
@@ -87,7 +94,8 @@ class AgentBytes:
         head, separator, rest = self._buffer.partition(b"\r\n\r\n")
         if not separator:
             return None
-        assert _DATE.search(head + b"\r\n"), head
+        date = _DATE.search(head + b"\r\n")
+        assert date, head
         lines = head.decode().split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines[1:])
         length = int(headers.get("Content-Length", "0"))
@@ -96,7 +104,12 @@ class AgentBytes:
         self._buffer = rest[length:]
         if headers.get("Transfer-Encoding") == "chunked":
             self._content_type = headers["Content-Type"]
-        return Response(int(lines[0].split()[1]), _DATE.sub(b"\r\nDate:\r\n", head + b"\r\n"), rest[:length])
+        return Response(
+            int(lines[0].split()[1]),
+            _DATE.sub(b"\r\nDate:\r\n", head + b"\r\n"),
+            rest[:length],
+            parsedate_to_datetime(date[1].decode()).timestamp(),
+        )
 
     def _chunk(self) -> Unit | None:
         size_text, separator, rest = self._buffer.partition(b"\r\n")

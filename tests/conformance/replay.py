@@ -2,12 +2,16 @@
 
 Normalised, all of it here, in `identities` and in `statuses`:
 
-    Date, container ids, ports, pids, directories, the container id in tokens and with it their signatures
-    ids and times of statuses that the agent or the master makes itself, and times that it fills in
+    ports, directories, the container id in tokens and with it their signatures
+    container ids and pids: those that LaunchTask and ListExecutors give must stand where the recording has its own
+    Date, and times that the agent or the master makes: they must lie between the beginning and the end of the replay
+    ids of statuses that the agent or the master makes itself
     the order of acknowledgements among each other, of a 202 and its acknowledgement (other connections), and of an
     acknowledgement and the next SUBSCRIBE
     answers in the milliseconds between the agent's start and the re-registration window
     what the agent sends to the scheduler again until it acknowledges: counted once
+
+At the end there must be nothing on any connection that the recording does not show.
 
 Orders of the scheduler (LAUNCH, KILL, MESSAGE, SHUTDOWN) are given just before the event that they caused in the
 recording, unless the flow gives them at a note.
@@ -17,12 +21,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from tests.conformance import identities, orders, statuses
+from tests.conformance import identities, orders, stage, statuses
 from tests.conformance.client import Client
 from tests.conformance.identities import Identities
 from tests.conformance.recording import Event, Recording, Response, Row, Unit
@@ -77,17 +81,18 @@ class Player:
         self.given: set[int] = set()
         # The linux launcher's skips, loudly, where the machine does not allow such containers.
         kind = LinuxAgent if "--launcher=linux" in flow.flags else AgentUnderTest
-        self.agent = kind(directory, *_flags(recording), *flow.flags)
+        self.agent = kind(directory, *stage.flags(recording), *flow.flags)
         if flow.needs_key:
             (directory / "key").write_bytes(b"a key of this test alone, 32 bytes")
             (directory / "key").chmod(0o600)
             self.agent.flags += ["--jwt-secret-key", str(directory / "key")]
         subscribed = [event.subscribed for event in recording.events if event.type == _EVENT.SUBSCRIBED]
-        self.framework = subscribed[0].framework_info if subscribed else _framework(recording)
+        self.framework = subscribed[0].framework_info if subscribed else stage.framework(recording)
         self.agent_id = recording.environment["MESOS_SLAVE_ID"]
         self.agent.pretend_agent_id(self.agent_id)
 
     def play(self) -> None:
+        began = time.time()
         with self.agent, MessageWatch(self.agent.stub, self.framework.id.value) as messages:
             if self.flow.at_start is not None:
                 self.flow.at_start(self)
@@ -99,10 +104,17 @@ class Player:
             if self.flow.agent_ends:
                 assert self.agent.wait_end() == 0
                 self.agent.flags = [flag for flag in self.agent.flags if flag != "--recover=cleanup"]
-            if self.agent.process is None:
+            ended = self.agent.process is None
+            if ended:
+                self._check_silence()
                 # Only to be asked.
                 self.agent.start()
-            statuses.check(self.agent, self.recording, self.launched, set(self.flow.uncompared_tasks))
+            self._learn_containers()
+            own = statuses.Own(self.identities, began)
+            statuses.check(self.agent, self.recording, self.launched, set(self.flow.uncompared_tasks), own)
+            if not ended:
+                self._pass_barrier()
+                self._check_silence()
             for client in self.clients.values():
                 client.socket.close()
             if self.flow.orphan:
@@ -115,13 +127,33 @@ class Player:
         self.agent.flags += ["--port", str(self.agent.port), *flags]
         self.agent.start()
 
+    def _pass_barrier(self) -> None:
+        """The agent answers in the order of its doing: what it had to say before is on its way when this returns."""
+        call = executor_pb2.Call(type=executor_pb2.Call.HEARTBEAT)
+        call.executor_id.value = call.framework_id.value = "barrier"
+        body = call.SerializeToString()
+        head = f"POST /api/v1/executor HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
+        client = Client(self.agent.port)
+        client.socket.sendall(head.encode() + b"Content-Type: application/x-protobuf\r\n\r\n" + body)
+        answer = client.take(lambda found: isinstance(found, Response))
+        client.socket.close()
+        # Without a token.
+        expected = 401 if "--authenticate-http-executors" in self.flow.flags else 202
+        assert isinstance(answer, Response)
+        assert answer.status == expected
+
+    def _check_silence(self) -> None:
+        for name, client in self.clients.items():
+            if name not in self.closed:
+                assert client.unread() == [], name
+
     def _check_environments(self) -> None:
         for theirs in self.recording.environments:
             executor_id = theirs["MESOS_EXECUTOR_ID"]
             if executor_id not in self.pids:
                 # It is launched later; nothing of it is peculiar.
                 continue
-            ours = _environment(self.pids[executor_id])
+            ours = stage.environment_of(self.pids[executor_id])
             mine, recorded = identities.environment(ours), identities.environment(theirs)
             assert mine == recorded, sorted(set(mine.items()) ^ set(recorded.items()))
             self.identities.learn_tokens(theirs, ours)
@@ -249,38 +281,3 @@ class Player:
         event = _EVENT.FromString(payload)
         event.subscribed.agent_info.port = self.agent.port
         return event.SerializeToString()
-
-
-def _flags(recording: Recording) -> list[str]:
-    flags = ["--hostname", "agent1.example", "--resources", "cpus:4;mem:4096;disk:4096;ports:[31000-32000]"]
-    for option, flag in (
-        ("registration_timeout", "--executor-registration-timeout"),
-        ("reregistration_timeout", "--executor-reregistration-timeout"),
-        ("recovery_timeout", "--recovery-timeout"),
-        ("grace", "--executor-shutdown-grace-period"),
-    ):
-        if option in recording.options:
-            flags += [flag, recording.options[option]]
-    return flags
-
-
-def _environment(pid: int) -> dict[str, str]:
-    data = b""
-    while not data:
-        # A few microseconds long it is still empty: the kernel lets the parent go on in the middle of exec.
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            data = file.read()
-    return dict(entry.decode().split("=", 1) for entry in data.split(b"\0") if entry)
-
-
-def _framework(recording: Recording) -> mesos_pb2.FrameworkInfo:
-    """For recordings without SUBSCRIBED: as all the others have it."""
-    info = mesos_pb2.FrameworkInfo(
-        user="root", name="trace", checkpoint=recording.environment["MESOS_CHECKPOINT"] == "1"
-    )
-    info.id.value = recording.environment["MESOS_FRAMEWORK_ID"]
-    info.roles.append("*")
-    capability = mesos_pb2.FrameworkInfo.Capability
-    for kind in (capability.MULTI_ROLE, capability.TASK_KILLING_STATE, capability.PARTITION_AWARE):
-        info.capabilities.add().type = kind
-    return info

@@ -21,10 +21,16 @@ class Connection:
         self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
         self._buffer = b""
 
-    def post(self, call: Call, *headers: str) -> None:
-        self.post_bytes(call.SerializeToString(), *headers)
+    def __enter__(self) -> Self:
+        return self
 
-    def post_bytes(self, body: bytes, *headers: str) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def post(self, call: Call, *headers: str, copies: int = 1) -> None:
+        self.post_bytes(call.SerializeToString(), *headers, copies=copies)
+
+    def post_bytes(self, body: bytes, *headers: str, copies: int = 1) -> None:
         lines = [
             "POST /slave(1)/api/v1/executor HTTP/1.1",
             "Host: agent",
@@ -33,7 +39,7 @@ class Connection:
             f"Content-Length: {len(body)}",
             *headers,
         ]
-        self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
+        self.socket.sendall((("\r\n".join(lines) + "\r\n\r\n").encode() + body) * copies)
 
     def head(self) -> tuple[int, str]:
         """Status and, unless it opens a stream, body of the next response."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from mesos.v1.executor import executor_pb2
 from services.local_agent.wire import dialect_writer
@@ -45,12 +45,6 @@ class RawConnection(Connection):
         self.socket.settimeout(TIMEOUT)
         self.socket.connect(where)
         self._buffer = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
 
     def send(self, body: bytes = b"", *headers: str, method: str = "POST", path: str = LONG, kind: str = JSON) -> None:
         """`kind`: Content-Type; empty: none."""

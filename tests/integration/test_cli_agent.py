@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.local_agent.client.connection import AgentClient, AgentError
-from tests.integration.cli_agent_rig import EXECUTOR, RUNNING, Rig, next_state, running_agent
+from tests.integration.cli_agent_rig import EXECUTOR, HERE, RUNNING, Rig, next_state, running_agent
 from tests.integration.cli_rig import SECS, running_in
 from tests.integration.ready import readable
 
@@ -75,9 +75,58 @@ def test_watch_goes_on_over_a_crash_of_the_agent(rig: Rig) -> None:
         assert watch.stderr.readline() == "trivet: the agent is away, waiting for it\n"
         rig.until_ready()
         # This executor does not subscribe again: the agent ends it after the re-registration window.
-        rest = [json.loads(line)["state"] for line in watch.stdout]
-        assert rest == ["TASK_FAILED"]
+        rest = [json.loads(line) for line in watch.stdout]
+        assert [(line["type"], line["state"]) for line in rest] == [("status", "TASK_FAILED"), ("end", "TASK_FAILED")]
+        assert rest[1]["sandbox"] == launched["sandbox"]
         assert watch.wait(SECS) == 1
+
+
+def test_watch_goes_on_with_a_new_process_of_the_agent(rig: Rig) -> None:
+    launched = rig.launch(RUNNING)
+    with rig.open("watch", launched["task_id"]) as watch:
+        assert watch.stderr is not None
+        assert [next_state(watch), next_state(watch)] == ["TASK_STARTING", "TASK_RUNNING"]
+        old = rig.process
+        rig.end(signal.SIGTERM)
+        assert {watch.stderr.readline() for _ in range(3)} == {
+            f"trivet: the agent (process {old.pid}) has ended; its log, on its stderr, says why\n",
+            "trivet: nobody listens; waiting 30 s for an agent\n",
+            "trivet: the agent is away, waiting for it\n",
+        }
+        rig.start()
+        assert next_state(watch) == "TASK_FAILED"
+        assert watch.wait(SECS) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_watch_ends_when_the_agent_has_gone_for_good(rig: Rig, number: signal.Signals) -> None:
+    launched = rig.launch(RUNNING)
+    (executor,) = rig("executors", "--json").stdout.splitlines()
+    fd = os.pidfd_open(json.loads(executor)["pid"])
+    # The command, with less patience.
+    argv = ["watch", "--agent", rig.work_dir, launched["task_id"]]
+    program = (
+        "import sys; from services.local_agent.client import connection; from services.cli import __main__\n"
+        f"connection.AgentClient.__init__.__kwdefaults__['patience'] = 0.3; sys.exit(__main__.main({argv!r}))"
+    )
+    watch = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE.parents[1]
+    )
+    try:
+        assert [next_state(watch), next_state(watch)] == ["TASK_STARTING", "TASK_RUNNING"]
+        rig.end(number)
+        _, errors = watch.communicate(timeout=SECS)
+    finally:
+        watch.kill()
+        watch.wait()
+    assert watch.returncode == 2
+    assert f"trivet: the agent (process {rig.process.pid}) has ended; its log, on its stderr, says why\n" in errors
+    assert "trivet: nobody listens; waiting 0.3 s for an agent\n" in errors
+    assert errors.splitlines()[-1].startswith("trivet: UNAVAILABLE: the agent has ended, and none has come")
+    # It has outlived its agent.
+    signal.pidfd_send_signal(fd, signal.SIGKILL)
+    assert readable(fd, SECS)
+    os.close(fd)
 
 
 def test_a_restart_need_not_be_waited_for(rig: Rig) -> None:
@@ -115,7 +164,7 @@ def test_faults_are_added_listed_and_removed(rig: Rig) -> None:
     assert rig("fault", "list").stdout == "no faults\n"
     added = rig("fault", "add", "update refuse=503 times=2")
     assert added.returncode == 0, added.stderr
-    words = rig("fault", "add", "update", "lose", "executor=nobody")
+    words = rig("fault", "add", "update", "delay=500ms", "executor=nobody")
     done = rig(
         "launch", "--executor", EXECUTOR, "--task-data", "-", "--watch", "--json", stdin=f"{RUNNING} TASK_FINISHED"
     )
@@ -124,6 +173,7 @@ def test_faults_are_added_listed_and_removed(rig: Rig) -> None:
     rows = [json.loads(line) for line in rig("fault", "list", "--json").stdout.splitlines()]
     assert [row["id"] for row in rows] == [added.stdout.strip(), words.stdout.strip()]
     assert (rows[0]["strikes"], rows[0]["state"], rows[0]["fault"]) == (2, "used up", "update refuse=503 times=2")
+    assert rows[1]["fault"] == "update delay=500ms executor=nobody"
     assert rig("fault", "list").stdout.splitlines()[0].split() == ["ID", "MATCHES", "STRIKES", "HELD", "STATE", "FAULT"]
     assert rig("fault", "remove", rows[0]["id"]).stdout.split() == [rows[0]["id"]]
     assert rig("fault", "remove").stdout.split() == [rows[1]["id"]]
@@ -140,13 +190,17 @@ def test_faults_are_added_listed_and_removed(rig: Rig) -> None:
         (["launch", "--executor", ""], "nothing to execute"),
         (["launch", "--executor", "'"], "No closing quotation"),
         (["launch", "missing.json"], "missing.json: No such file"),
+        (["launch", "--executor", "x", "--cpus", "-1"], "--cpus: '-1' is not an amount"),
+        (["launch", "--executor", "x", "--mem", "nan"], "--mem: 'nan' is not an amount"),
+        (["launch", "--executor", "x", "--colour"], "trivet launch: unrecognized arguments: --colour (see --help)"),
     ],
 )
 def test_what_the_agent_cannot_do_is_said_with_its_name(rig: Rig, argv: list[str], complaint: str) -> None:
     done = rig(*argv)
     assert done.returncode == 2
     assert complaint in done.stderr
-    assert done.stderr.startswith("trivet: ")
+    assert done.stderr.startswith("trivet")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_without_an_agent_it_is_said_what_to_do(rig: Rig) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from services.local_agent.client.connection import AgentClient
 from tests.integration.cli_agent_rig import EXECUTOR, HERE, RUNNING, Rig, next_state, running_agent, states
 from tests.integration.cli_rig import SECS, directory, example
+from trivet.agent.v1 import agent_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +37,7 @@ def test_launch_and_watch_a_foreign_executor_to_its_end(rig: Rig) -> None:
 def test_a_failed_task_gives_status_1_and_the_place_of_the_output(rig: Rig) -> None:
     done = rig("launch", "--task-data", "-", "--watch", "--", *EXECUTOR.split(), stdin=f"{RUNNING} TASK_FAILED")
     assert done.returncode == 1
-    assert done.stdout.splitlines()[-1].startswith("the executor's output: /")
+    assert done.stdout.splitlines()[-1] == f"its output: {done.stdout.splitlines()[1].split()[1]} (stdout, stderr)"
 
 
 def test_an_executor_that_dies_gives_the_agents_own_status(rig: Rig) -> None:
@@ -45,7 +48,62 @@ def test_an_executor_that_dies_gives_the_agents_own_status(rig: Rig) -> None:
     assert running["state"] == "TASK_RUNNING"
     assert (failed["state"], failed["source"]) == ("TASK_FAILED", "SOURCE_AGENT")
     assert failed["reason"] == "REASON_EXECUTOR_TERMINATED"
-    assert end == {"type": "end", "state": "TASK_FAILED", "sandbox": launched["sandbox"]}
+    assert launched["failure"] is None
+    assert end == {
+        "type": "end",
+        "state": "TASK_FAILED",
+        "sandbox": launched["sandbox"],
+        "exit_code": 7,
+        "exit_signal": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("echo hello; echo 'first\nboom' >&2; exit 7", ["the executor has ended, exit 7", "last on its stderr: boom"]),
+        ("kill -9 $$", ["the executor has ended, SIGKILL"]),
+    ],
+)
+def test_the_end_of_an_executor_is_told_with_its_last_words(rig: Rig, command: str, words: list[str]) -> None:
+    done = rig("launch", "--shell", "--executor", command, "--watch")
+    assert done.returncode == 1
+    sandbox = done.stdout.splitlines()[1].split()[1]
+    assert done.stdout.splitlines()[3:] == [*words, f"its output: {sandbox} (stdout, stderr)"]
+    # Who watches later hears the same.
+    later = rig("watch", done.stdout.splitlines()[0].split()[1])
+    assert later.stdout.splitlines()[1:] == done.stdout.splitlines()[3:]
+
+
+def test_what_the_agent_has_refused_is_told_at_the_end(rig: Rig) -> None:
+    done = rig("launch", "--executor", EXECUTOR, "--task-data", "-", "--watch", stdin="TASK_NONSENSE TASK_RUNNING quit")
+    assert done.returncode == 1
+    (refused,) = [line for line in done.stdout.splitlines() if line.startswith("refused: ")]
+    assert re.fullmatch(r"refused: POST /api/v1/executor: 400 .*TASK_NONSENSE.*", refused), refused
+
+
+@pytest.mark.parametrize("flags", [(), ("--watch",)])
+def test_an_executor_that_cannot_be_started_is_a_failure_of_launch(rig: Rig, flags: tuple[str, ...]) -> None:
+    done = rig("launch", "--executor", "nope", *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith("trivet: not launched: ")
+    assert "No such file or directory: 'nope'" in done.stderr
+
+
+def test_a_draining_agent_takes_no_task(rig: Rig) -> None:
+    client = AgentClient(f"{rig.work_dir}/agent.sock")
+    launched = rig.launch(f"deaf {RUNNING}")
+    with rig.open("watch", launched["task_id"]) as watch:
+        assert [next_state(watch), next_state(watch)] == ["TASK_STARTING", "TASK_RUNNING"]
+        watch.terminate()
+    client.ask("DrainAgent", agent_pb2.DrainAgentRequest())
+    done = rig("launch", "--executor", EXECUTOR, "--task-id", "late")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "task late\n",
+        "trivet: not launched: Agent is draining\n",
+    )
+    client.close()
 
 
 def test_a_task_info_file_with_its_own_executor(rig: Rig, tmp_path: pathlib.Path) -> None:

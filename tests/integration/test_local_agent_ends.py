@@ -14,6 +14,7 @@ from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
 from tests.integration.executor_double import ExecutorDouble
 from tests.integration.local_agent_rig import AgentUnderTest, alive, task_info, wait_gone
+from trivet.agent.v1 import agent_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +85,52 @@ def test_signal_in_the_held_recovery_ends_the_agent_and_leaves_executors(agent: 
     agent.flags = agent.flags[:-2]
     agent.start()
     assert agent.executor("shim").pid == pid
+
+
+@pytest.mark.parametrize(
+    ("flags", "number"),
+    [((), signal.SIGINT), (("--on-exit", "destroy"), signal.SIGTERM)],
+    ids=["SIGINT", "--on-exit=destroy"],
+)
+def test_end_before_recovery_destroys_what_it_is_to_destroy(
+    agent: AgentUnderTest, flags: tuple[str, ...], number: signal.Signals
+) -> None:
+    agent.launch(task_info("t1"))
+    pid = agent.executor("shim").pid
+    agent.end(signal.SIGKILL)
+    with_404 = ["--not-found-for", "1hrs", *flags]
+    agent.flags += with_404
+    agent.start()
+    assert agent.end(number) == 0
+    assert not alive(pid)
+    agent.flags = agent.flags[: -len(with_404)]
+    agent.start()
+    assert agent.executor("shim").state == agent_pb2.EXECUTOR_STATE_TERMINATED
+    with agent.watch("t1") as watch:
+        assert watch.next().status.reason == Status.REASON_EXECUTOR_TERMINATED
+        agent.executors()
+        assert watch.empty()
+
+
+def test_agent_that_is_killed_while_it_leaves_tells_no_second_end(agent: AgentUnderTest) -> None:
+    agent.flags[1] = "1hrs"
+    agent.end(signal.SIGINT)
+    agent.start()
+    launched = agent.launch(task_info("t1"))
+    pid = agent.executor("shim").pid
+    with running(agent, launched.framework_id) as executor:
+        agent.signal(signal.SIGUSR1)
+        executor.event(Event.SHUTDOWN)
+        agent.end(signal.SIGKILL)
+    assert alive(pid)
+    agent.start()
+    agent.wait_ready()
+    wait_gone(pid)
+    with agent.watch("t1") as watch:
+        assert [watch.next().status.state for _ in range(2)] == [RUNNING, mesos_pb2.TASK_LOST]
+        assert agent.launch(task_info("t1")).agent_id != launched.agent_id
+        agent.executors()
+        assert watch.empty()
 
 
 def test_leaving_shuts_all_down_ends_the_streams_and_gives_the_id_up(agent: AgentUnderTest) -> None:

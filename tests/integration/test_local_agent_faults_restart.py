@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
+from services.local_agent.containers.process_tree import read_table
 from tests.integration.executor_double import Connection
 from tests.integration.faults_control import FaultControl, RunningTask, refused, until
 from tests.integration.local_agent_rig import TIMEOUT, AgentUnderTest, alive, task_info
@@ -165,3 +167,53 @@ def test_restart_in_the_middle_of_a_launch_leaves_no_process(
     agent.wait_ready()
     known = {executor.pid for executor in agent.executors() if executor.state != agent_pb2.EXECUTOR_STATE_TERMINATED}
     assert {row.pid for row in agent.processes()} <= known
+
+
+def _zombies(agent: AgentUnderTest) -> list[int]:
+    return [row.pid for row in read_table() if row.parent == agent.pid and row.state == "Z"]
+
+
+@HOW
+@pytest.mark.parametrize("when", ["in the gap", "later"])
+def test_executor_that_is_not_recovered_is_reaped_all_the_same(
+    agent: AgentUnderTest, faults: FaultControl, how: faults_pb2.RestartHow, when: str
+) -> None:
+    framework = mesos_pb2.FrameworkInfo(user=str(os.getuid()), name="n", checkpoint=False)
+    agent.launch(task_info("t"), framework)
+    pid = agent.executor("shim").pid
+    pidfd = os.pidfd_open(pid)
+    faults.restart(how, gap=0.5)
+    until(lambda: _in_the_gap(agent.pid))
+    if when == "in the gap":
+        os.kill(pid, signal.SIGKILL)
+    _wait_back(agent)
+    agent.wait_ready()
+    if when == "later":
+        # A launch of the new life is not mixed up with what is left of the old one.
+        agent.launch(task_info("t2", "exit 5", executor_id="new"))
+        assert alive(pid)
+        os.kill(pid, signal.SIGKILL)
+        agent.wait_ended("new")
+        assert agent.executor("new").exit_code == 5
+    assert readable(pidfd, TIMEOUT)
+    os.close(pidfd)
+    until(lambda: not faults.list()[1:] and not os.path.exists(f"/proc/{pid}"))
+    assert _zombies(agent) == []
+
+
+@pytest.mark.root
+def test_first_programs_that_a_restart_has_cut_off_are_reaped(agent: AgentUnderTest, faults: FaultControl) -> None:
+    if os.geteuid():
+        pytest.skip("NOT ROOT: running executors as another user is not tested here")
+    requests = [agent_pb2.LaunchTaskRequest(task=task_info(f"t{n}", executor_id=f"e{n}")) for n in range(16)]
+    for request in requests:
+        request.task.executor.command.user = "nobody"
+    launches = [agent.stub.LaunchTask.future(request, timeout=TIMEOUT) for request in requests]
+    for _ in range(3):
+        faults.list()
+    faults.restart(KILL)
+    _wait_back(agent)
+    assert {launch.code() for launch in launches} <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    agent.wait_ready()
+    # Some end while the new life begins.
+    until(lambda: not faults.list()[1:] and not _zombies(agent))

@@ -11,10 +11,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
+from services.local_agent.wire import http
+from tests.integration.executor_double import Connection
 from tests.integration.local_agent_rig import TIMEOUT, AgentUnderTest, task_info
 from tests.integration.raw_http import LONG, RawConnection, ask, json_call, subscribed
 from trivet.agent.v1 import agent_pb2
@@ -188,3 +191,46 @@ def test_stream_of_a_frozen_executor_is_cut_when_it_has_too_much_to_read(agent: 
     # It may come back.
     answer = ask(agent.port, json_call("SUBSCRIBE", launched.framework_id, "frozen"))
     assert answer.status == 200
+
+
+def test_launches_that_no_user_can_be_made_of_are_refused(agent: AgentUnderTest) -> None:
+    zero, bytes_only = agent_pb2.LaunchTaskRequest(task=task_info("t")), agent_pb2.LaunchTaskRequest()
+    zero.task.executor.command.user = "a\0b"
+    named = agent_pb2.LaunchTaskRequest(task=task_info("t"))
+    named.framework.user, named.framework.name = "no text", "n"
+    bytes_only.ParseFromString(named.SerializeToString().replace(b"no text", b"\xff" * 7))
+    for request, place in ((zero, "task.executor.command.user: "), (bytes_only, "framework.user: ")):
+        with pytest.raises(grpc.RpcError) as refused:
+            agent.stub.LaunchTask(request, timeout=TIMEOUT)
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert str(refused.value.details()).startswith(place)
+    for name in ("٣", "9" * 5000):
+        # No refusal: whether there is such a user the launch tells, and root's agent only.
+        request = agent_pb2.LaunchTaskRequest(task=task_info(f"t{len(name)}", executor_id=f"e{len(name)}"))
+        request.framework.user, request.framework.name = name, "n"
+        agent.launch(request.task, request.framework)
+        if not os.geteuid():
+            assert "no user" in agent.statuses(request.task.task_id.value, 1)[0].message
+    with subscribed(agent, "good") as good:
+        works(good, 1)
+
+
+def test_the_largest_call_that_is_taken_can_be_read_back(agent: AgentUnderTest) -> None:
+    with subscribed(agent, "large") as executor:
+        status = executor.status("large", mesos_pb2.TASK_RUNNING)
+        call = executor.call(executor_pb2.Call.UPDATE)
+        call.update.status.CopyFrom(status)
+        # Lengths of the three messages around the data grow with it.
+        call.update.status.data = bytes(http.MAX_BODY - call.ByteSize() - 13)
+        assert http.MAX_BODY - 10 <= call.ByteSize() <= http.MAX_BODY
+        connection = Connection(agent.port)
+        # Seconds of work, on a machine that has other work.
+        connection.socket.settimeout(4 * TIMEOUT)
+        connection.post(call)
+        assert connection.head() == (202, "")
+        connection.socket.close()
+        assert executor.event(Event.ACKNOWLEDGED).acknowledged.uuid == status.uuid
+        assert agent.end(signal.SIGKILL) == -signal.SIGKILL
+    agent.start()
+    agent.wait_ready()
+    assert agent.executor("large").task_ids == ["large"]

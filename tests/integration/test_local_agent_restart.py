@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
 from services.common.journal import Journal
 from services.local_agent.core import records
-from tests.integration.executor_double import ExecutorDouble
+from tests.integration.executor_double import Connection, ExecutorDouble
 from tests.integration.local_agent_rig import AgentUnderTest, alive, task_info, wait_gone
 
 if TYPE_CHECKING:
@@ -138,6 +139,50 @@ def test_executor_without_checkpointing_is_not_recovered(agent: AgentUnderTest) 
         wait_gone(pid)
 
 
+@pytest.mark.parametrize("recover", ["reconnect", "cleanup"])
+def test_executor_that_is_not_recovered_and_still_runs_is_named(tmp_path: Path, recover: str) -> None:
+    framework = mesos_pb2.FrameworkInfo(user="root", name="forgetful", checkpoint=False)
+    with AgentUnderTest(tmp_path) as agent:
+        agent.launch(task_info("t1", executor_id="dies"), framework)
+        agent.launch(task_info("t2", executor_id="lives"), framework)
+        dead, living = agent.executor("dies").pid, agent.executor("lives").pid
+        agent.end(signal.SIGKILL)
+        os.kill(dead, signal.SIGKILL)
+        wait_gone(dead)
+        agent.flags.append(f"--recover={recover}")
+        if recover == "cleanup":
+            # Its description may be gone before anybody has read it.
+            with agent.errors.open("a") as errors:
+                assert subprocess.run(agent.command(), stderr=errors, timeout=30, check=False).returncode == 0
+        else:
+            agent.start()
+            agent.wait_ready()
+        lines = [json.loads(line) for line in agent.errors.read_text().splitlines()]
+        said = [line for line in lines if line["msg"].startswith("not recovered, still runs")]
+        assert [(line["level"], line["executor"], line["pid"]) for line in said] == [("warning", "lives", living)]
+        assert alive(living)
+        os.kill(living, signal.SIGKILL)
+        wait_gone(living)
+
+
+def test_session_of_an_executor_that_died_while_the_agent_was_away_is_killed(
+    agent: AgentUnderTest, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "child")
+    agent.launch(task_info("t1", f"sleep 1004 & echo $! >{tmp_path}/child; exec sleep 1005"))
+    child = int((tmp_path / "child").read_text())
+    executor = agent.executor("shim").pid
+    agent.end(signal.SIGKILL)
+    os.kill(executor, signal.SIGKILL)
+    wait_gone(executor)
+    assert alive(child), "nobody has killed it yet"
+    agent.start()
+    agent.wait_ready()
+    wait_gone(child)
+    status = agent.statuses("t1", 1)[0]
+    assert (status.state, status.reason) == (mesos_pb2.TASK_FAILED, Status.REASON_EXECUTOR_TERMINATED)
+
+
 def test_executor_forked_but_not_yet_in_the_log_is_found_again(agent: AgentUnderTest) -> None:
     agent.launch(task_info("t1"))
     pid = agent.executor("shim").pid
@@ -189,6 +234,34 @@ def test_agent_that_cannot_write_its_log_stops_and_acknowledges_nothing(tmp_path
             subprocess.run(["prlimit", f"--pid={process.pid}", f"--fsize={size}:{size}"], check=True)
             with pytest.raises(ConnectionResetError):
                 executor.update(executor.status("t1", FINISHED))
+            assert process.wait(30) == 1
+            agent.process = None
+            executor.disconnect()
+            agent.start()
+            assert executor.subscribe() == (200, "")
+            agent.wait_ready()
+            with agent.watch("t1") as watch:
+                assert watch.next().status.uuid == running.uuid
+                agent.executors()
+                assert watch.empty()
+
+
+def test_repeated_update_is_not_taken_for_a_known_one_when_the_log_cannot_be_written(tmp_path: Path) -> None:
+    with AgentUnderTest(tmp_path, "--executor-reregistration-timeout", "500ms") as agent:
+        launched = agent.launch(task_info("t1"))
+        with ExecutorDouble(agent.port, launched.framework_id) as executor, Connection(agent.port) as calls:
+            running = _running(agent, executor)
+            process = agent.process
+            assert process is not None
+            size = os.path.getsize(f"{agent.work_dir}/meta/agent.log")
+            subprocess.run(["prlimit", f"--pid={process.pid}", f"--fsize={size}:{size}"], check=True)
+            call = executor.call(executor_pb2.Call.UPDATE)
+            call.update.status.CopyFrom(executor.status("t1", FINISHED))
+            # In one packet: the second one is there before anybody could stop the agent.
+            calls.post(call, copies=2)
+            assert calls.rest()[0] == b"", "no answer"
+            assert executor.stream is not None
+            assert executor.stream.rest()[0] == b"", "no acknowledgement"
             assert process.wait(30) == 1
             agent.process = None
             executor.disconnect()

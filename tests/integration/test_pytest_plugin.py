@@ -96,8 +96,72 @@ def test_waiting_in_vain_shows_what_has_come(project: Project) -> None:
     assert re.search(
         r"WaitTimeout: TASK_RUNNING: not after 0.1 s\nE +updates of task \S+ so far:\nE +TASK_STARTING", text
     )
+    # Both outputs, in the text of the error itself.
+    assert re.search(r"E +its stdout:\nE +\{\"type\": \"SUBSCRIBED\"", text)
+    assert re.search(r"E +its stderr:\nE +\(empty\)", text)
     assert "TASK_RUNNING cannot come any more: the task has ended" in text
     assert "'RUNNING' is no state of a task" in text
+
+
+def test_calls_that_were_refused_or_did_not_count_are_shown(project: Project) -> None:
+    project.write("""
+        def test_refused(mesos_agent):
+            mesos_agent.launch("python3 executor.py", data="TASK_NONSENSE quit").wait("TASK_RUNNING")
+
+        def test_did_not_count(mesos_agent):
+            # What is acknowledged to the end is forgotten, and not checked any more.
+            mesos_agent.behave(scheduler_acknowledges=False)
+            words = "TASK_RUNNING TASK_FINISHED TASK_FAILED quit"
+            mesos_agent.launch("python3 executor.py", data=words, task_id="t1").wait_executor_ended()
+            assert False
+
+        def test_wrong_id(mesos_agent):
+            mesos_agent.launch(["env", "MESOS_EXECUTOR_ID=mien", "python3", "executor.py"]).wait("TASK_RUNNING")
+
+        def test_silent(mesos_agent):
+            mesos_agent.launch("sleep 4000").wait(timeout=0.1)
+
+        def test_cannot_start(mesos_agent):
+            task = mesos_agent.launch("nope")
+            assert "No such file or directory: 'nope'" in task.launch_failure
+            task.wait("TASK_RUNNING")
+    """)
+    counts, text = project.run()
+    assert counts == {"failed": 5}, text
+    parts = {name: part for part in re.split(r"(?m)^_{3,} ", text)[1:] for name in [part.split()[0]]}
+    assert re.search(
+        r"E +what was wrong with calls to the agent:\nE +POST /\S+: 400 .*TASK_NONSENSE", parts["test_refused"]
+    )
+    # In the report's own section of the task, too.
+    assert len(re.findall(r"what was wrong with calls to the agent", parts["test_refused"])) == 2
+    assert re.search(r"UPDATE TASK_FAILED of t1: 202, but .*ended", parts["test_did_not_count"])
+    assert re.search(
+        r"SUBSCRIBE: 400 .* \(of framework .*, executor 'mien', which the agent does not", parts["test_wrong_id"]
+    )
+    assert re.search(r"REGISTERING, pid \d+: it has not called SUBSCRIBE$", parts["test_silent"], re.MULTILINE)
+    assert "the executor is TERMINATED: Failed to launch container: " in parts["test_cannot_start"]
+
+
+def test_a_task_that_is_dropped_at_once_has_no_output(project: Project) -> None:
+    project.write("""
+        import pathlib
+
+        def test_it(mesos_agent):
+            # Not to be taken for the executor's.
+            pathlib.Path("stdout").write_text("mine")
+            words = "deaf TASK_RUNNING"
+            first = mesos_agent.launch("python3 executor.py", data=words, shutdown_grace=0).wait("TASK_RUNNING")
+            mesos_agent.drain()
+            late = mesos_agent.launch("python3 executor.py")
+            assert (late.wait().state, late.launch_failure) == ("TASK_DROPPED", "Agent is draining")
+            assert late.stdout == late.stderr == ""
+            late.wait("TASK_RUNNING")
+    """)
+    counts, text = project.run()
+    assert counts["failed"] == 1, text
+    assert "TASK_RUNNING cannot come any more" in text
+    assert "No such file" not in text
+    assert "stdout of executor executor-executor-py" in text
 
 
 def test_everything_that_can_be_said_at_a_launch(project: Project) -> None:

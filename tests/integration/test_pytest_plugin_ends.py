@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from services.local_agent.testing import MesosAgent, closing
 from tests.integration.pytest_project import SECS, Project, alive
 from tests.integration.ready import readable
 
@@ -66,6 +67,24 @@ def test_an_executor_that_does_not_shut_down_fails_the_test_by_name(project: Pro
     assert re.search(
         r"python3 \S+/executor.py \(pid \d+\): it did not end within its grace period after SHUTDOWN", text
     )
+
+
+def test_agent_that_is_held_in_its_recovery_destroys_executors_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closing, "_RECOVERY_SECS", 0.3)
+    flags = ["--executor-shutdown-grace-period", "300ms"]
+    with MesosAgent.start(flags) as agent:
+        task = agent.launch("sleep 4000")
+        pid = next(row.pid for row in agent.executors() if row.container_id == task.container_id)
+        agent.restart(unavailable=1000.0)
+    assert not pathlib.Path(f"/proc/{pid}").exists()
+
+
+def test_agent_that_leaves_destroys_executors_at_the_end() -> None:
+    with MesosAgent.start(["--executor-shutdown-grace-period", "1hrs"]) as agent:
+        agent.launch("sleep 4000")
+        (pid,) = [row.pid for row in agent.executors()]
+        os.kill(agent.pid, signal.SIGUSR1)
+    assert not pathlib.Path(f"/proc/{pid}").exists()
 
 
 def test_flags_and_mistakes_in_them(project: Project) -> None:

@@ -34,7 +34,10 @@ exit status:
 """
 _WATCH_JSON = """
 With --json each update is an object on a line of its own: {"type": "status", "task_id", "state", "reason", "message",
-"healthy", "source", "timestamp", "uuid"}; what is not set is null.
+"healthy", "source", "timestamp", "uuid"}; what is not set is null. After the terminal one: {"type": "end", "state",
+"sandbox", "exit_code", "exit_signal"}, the executor's, as far as it has ended.
+
+When the agent is away, this waits for it; when its process has ended, 30 s for a new one (then the exit status is 2).
 """
 _KILL_TEXT = """\
 Sends KILL to tasks of a local agent the scheduler's way: --agent (or TRIVET_AGENT) names the agent, which passes it to
@@ -119,15 +122,11 @@ def _check_task_info(parser: argparse.ArgumentParser, options: argparse.Namespac
 
 
 def seconds(text: str) -> float:
-    """A time of the command line, in seconds: Mesos' words (`5secs`), `s`, `m`, `h` for short, or a bare number."""
+    """A time of the command line, in seconds: as the agent's flags take it (`5secs`, `5s`), or a bare number."""
     from services.local_agent.core import durations
 
-    short = {"s": "secs", "m": "mins", "h": "hrs"}
-    number = text.rstrip("smh") if text[-1:] in short and text[-2:-1].isdigit() else text
     try:
-        if number.replace(".", "", 1).isdigit():
-            return durations.parse(number + short.get(text[len(number) :], "secs")) / 1e9
-        return durations.parse(text) / 1e9
+        return durations.parse_flag(f"{text}s" if text.replace(".", "", 1).isdecimal() else text) / 1e9
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time: 5s, 500ms, 2mins") from None
 
@@ -148,8 +147,8 @@ def _add_launch(launch: argparse.ArgumentParser) -> None:
     add("--name", default="", help="name of the task; its id begins with it")
     add("--task-id", default="", metavar="ID", help="default: a new one")
     add("--executor-id", default="", metavar="ID", help="default: a new one; tasks with the same id share an executor")
-    add("--cpus", type=float, default=0.1, metavar="N", help="of the task (default: %(default)s)")
-    add("--mem", type=float, default=32, metavar="MIB", help="of the task (default: %(default)s)")
+    add("--cpus", type=_amount, default=0.1, metavar="N", help="of the task (default: %(default)s)")
+    add("--mem", type=_amount, default=32, metavar="MIB", help="of the task (default: %(default)s)")
     add("--kill-grace", type=seconds, metavar="TIME", help="TaskInfo.kill_policy.grace_period")
     add("--shutdown-grace", type=seconds, metavar="TIME", help="ExecutorInfo.shutdown_grace_period")
     add("--env", action="append", default=[], type=_variable, metavar="NAME=VALUE", help="for the executor; repeatable")
@@ -212,6 +211,16 @@ def _command(verbs: Any, name: str, short: str, text: str, end: str = "") -> arg
     )
     parser.add_argument("--agent", metavar="DIR_OR_SOCKET", help=_AGENT_HELP)
     return parser
+
+
+def _amount(text: str) -> float:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = -1.0
+    if not 0 <= amount < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount: 0.5, 32")
+    return amount
 
 
 def _variable(text: str) -> tuple[str, str]:

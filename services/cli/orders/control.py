@@ -128,6 +128,11 @@ def _executor(row: agent_pb2.Executor) -> dict[str, object]:
         "sandbox": row.sandbox,
         "exit_code": row.exit_code if row.HasField("exit_code") else None,
         "exit_signal": row.exit_signal if row.HasField("exit_signal") else None,
+        "launch_failure": row.launch_failure or None,
+        "refusals": [{"call": entry.call, "status": entry.status, "body": entry.body} for entry in row.refusals],
+        "ignored_updates": [
+            {"task_id": entry.task_id, "state": entry.state, "reason": entry.reason} for entry in row.ignored_updates
+        ],
     }
 
 

@@ -29,7 +29,7 @@ def launch(options: argparse.Namespace, client: AgentClient) -> int:
     """Launches, says where the task is, and follows it when asked to; returns the exit status.
 
     Raises:
-        Failure: there is nothing to launch.
+        Failure: there is nothing to launch, or the executor's process could not be started.
         AgentError: the agent refuses it.
     """
     try:
@@ -51,14 +51,18 @@ def launch(options: argparse.Namespace, client: AgentClient) -> int:
         "executor_id": task.executor.executor_id.value,
         "container_id": answer.container_id,
         "sandbox": answer.sandbox,
+        "failure": answer.failure or None,
     }
     if options.json:
         print(json.dumps(launched), flush=True)
     else:
-        print(f"task {launched['task_id']}\nsandbox {launched['sandbox']}", flush=True)
+        # A task that was dropped at once has no sandbox.
+        print(f"task {launched['task_id']}" + (f"\nsandbox {answer.sandbox}" if answer.sandbox else ""), flush=True)
+    if answer.failure:
+        raise Failure(f"not launched: {answer.failure}")
     if not options.watch:
         return 0
-    return watch(client, task.task_id.value, as_json=options.json, sandbox=answer.sandbox, since=since)
+    return watch(client, task.task_id.value, as_json=options.json, container_id=answer.container_id, since=since)
 
 
 def _task(options: argparse.Namespace) -> tuple[mesos_pb2.TaskInfo, mesos_pb2.FrameworkInfo]:

@@ -18,12 +18,15 @@ def outcome(event: Event) -> str:
     """How a run ended: `exit 3`, `SIGKILL`; empty while it has not."""
     if event["exit_code"] is not None:
         return f"exit {event['exit_code']}"
-    if event["signal"] is None:
-        return ""
+    return "" if event["signal"] is None else signal_name(event["signal"])
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL`."""
     try:
-        return signal.Signals(event["signal"]).name
+        return signal.Signals(number).name
     except ValueError:
-        return f"signal {event['signal']}"
+        return f"signal {number}"
 
 
 def status_line(event: Event) -> str:

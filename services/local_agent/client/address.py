@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,6 +45,22 @@ def find(given: str | None, environment: Mapping[str, str]) -> str:
         raise NoAgent(_nothing_there(path))
     _require_listener(found)
     return found
+
+
+def process(path: str) -> tuple[int, int]:
+    """The process that listens at a control socket.
+
+    Returns:
+        Process id and pidfd, which the caller closes; 0 and -1: it is in another pid namespace.
+
+    Raises:
+        OSError: nobody listens.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_CONNECT_SECS)
+        probe.connect(path)
+        pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return (pid, os.pidfd_open(pid)) if pid else (0, -1)
 
 
 def _is_socket(path: str) -> bool:

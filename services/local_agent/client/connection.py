@@ -57,7 +57,7 @@ class AgentClient:
 
     def __init__(self, socket_path: str, *, patience: float = PATIENCE_SECS) -> None:
         self.socket_path = socket_path
-        self._patience = patience
+        self.patience = patience
         self._channel = grpc.insecure_channel(f"unix:{socket_path}", options=_OPTIONS)
         self._stubs: list[Any] = [
             agent_pb2_grpc.LocalAgentServiceStub(self._channel),
@@ -86,7 +86,7 @@ class AgentClient:
         Raises:
             AgentError: the order is refused, or there is no answer in time.
         """
-        deadline = time.monotonic() + (self._patience if timeout is None else timeout)
+        deadline = time.monotonic() + (self.patience if timeout is None else timeout)
         call = self._method(method)
         refusal = None
         while True:
@@ -126,7 +126,7 @@ class AgentClient:
             AgentError: refused (INVALID_ARGUMENT names the field), or it does not come back.
         """
         # The new one serves when the old one's stream has broken.
-        old = self._health.Watch(health_pb2.HealthCheckRequest(), timeout=self._patience, wait_for_ready=True)
+        old = self._health.Watch(health_pb2.HealthCheckRequest(), timeout=self.patience, wait_for_ready=True)
         try:
             next(old)
             self.ask("RestartAgent", request)
@@ -137,7 +137,7 @@ class AgentClient:
             if error.code() not in _PASSING:
                 raise self._error(error) from None
         phases = request.gap_seconds + request.not_found_seconds + request.unavailable_seconds
-        self.wait_serving(phases + self._patience)
+        self.wait_serving(phases + self.patience)
 
     def stream(
         self,
@@ -189,7 +189,7 @@ class AgentClient:
     def launch(
         self, task: mesos_pb2.TaskInfo, framework: mesos_pb2.FrameworkInfo, *, fresh: bool = False
     ) -> agent_pb2.LaunchTaskResponse:
-        """Launches a task; returns when its executor's process runs.
+        """Launches a task; returns when its executor's process runs, or with `failure` set: it could not be started.
 
         Args:
             task: the task.
@@ -208,7 +208,10 @@ class AgentClient:
             for entry in self.executors():
                 if task.task_id.value in entry.task_ids:
                     return agent_pb2.LaunchTaskResponse(
-                        framework_id=entry.framework_id, container_id=entry.container_id, sandbox=entry.sandbox
+                        framework_id=entry.framework_id,
+                        container_id=entry.container_id,
+                        sandbox=entry.sandbox,
+                        failure=entry.launch_failure,
                     )
             raise
         return answer

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from services.local_agent.containers.contract import LaunchFailed
 from services.local_agent.containers.process_tree import read_process
+from services.local_agent.containers.unknown_children import UnknownChildren
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +42,10 @@ class Launcher(ABC):
         self._ending: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        # Launches whose process is not among the containers yet.
+        self._starting = 0
+        self._unknown = UnknownChildren(self.reap_unknown)
+        self._reap_later = False
 
     # What launchers differ in. All of it may block, and runs in a thread.
 
@@ -61,6 +66,10 @@ class Launcher(ABC):
     @abstractmethod
     def find(self, container_id: str, sandbox: str) -> Forked | None:
         """The process of a container whose pid was never noted; None: there is none."""
+
+    @abstractmethod
+    def kill_orphans(self, pid: int, start_ticks: int, sandbox: str) -> set[int]:
+        """The container's process died while there was no agent: SIGKILL to what it has left; returns the pids."""
 
     # The same, but in the loop's thread: without blocking.
 
@@ -113,12 +122,18 @@ class Launcher(ABC):
         Raises:
             LaunchFailed: Sandbox or process cannot be made, or `forked` raised it.
         """
+        self._starting += 1
         try:
-            child = await asyncio.to_thread(self._start, container_id, sandbox, command, resources)
-        except OSError as error:
-            raise LaunchFailed(str(error)) from error
-        container = Container(container_id, child.forked.pid, os.pidfd_open(child.forked.pid))
-        self._containers[container_id] = container
+            try:
+                child = await asyncio.to_thread(self._start, container_id, sandbox, command, resources)
+            except OSError as error:
+                raise LaunchFailed(str(error)) from error
+            container = Container(container_id, child.forked.pid, os.pidfd_open(child.forked.pid))
+            self._containers[container_id] = container
+        finally:
+            self._starting -= 1
+            if self._reap_later:
+                self.reap_unknown()
         self._idle.clear()
         try:
             forked(child.forked)
@@ -160,16 +175,36 @@ class Launcher(ABC):
         _LOG.info("container destroyed", extra={"fields": {"container": container_id, "processes": len(killed)}})
         return True
 
+    def reap_unknown(self) -> None:
+        """After all adoptions: what this process' earlier life has left and nobody adopted is reaped when it ends."""
+        # While a process is being started it cannot be told from them.
+        self._reap_later = self._starting > 0
+        if not self._reap_later:
+            self._unknown.watch({container.pid for container in self._containers.values()})
+
+    @property
+    def busy(self) -> bool:
+        """An end is under way."""
+        return bool(self._ending)
+
+    async def settle(self) -> None:
+        """Returns when no end is under way: each that was noticed has been told."""
+        while self._ending:
+            await asyncio.wait(self._ending)
+
     async def wait_idle(self) -> None:
         """Returns when no container is left."""
         await self._idle.wait()
 
     def close(self) -> None:
-        """Leaves all processes alone and forgets them."""
+        """Leaves all processes alone and forgets them; ends that are under way are told to nobody."""
+        for task in self._ending:
+            task.cancel()
         for container in list(self._containers.values()):
             self._unwatch(container)
             os.close(container.pidfd)
         self._containers.clear()
+        self._unknown.close()
 
     def _watch(self, container: Container) -> None:
         loop = asyncio.get_running_loop()

@@ -10,7 +10,12 @@ from services.local_agent.containers import helper
 from services.local_agent.containers import sandbox as sandboxes
 from services.local_agent.containers.contract import Forked
 from services.local_agent.containers.launcher import Launcher
-from services.local_agent.containers.process_tree import find_session_leader, kill_tree, read_process
+from services.local_agent.containers.process_tree import (
+    find_session_leader,
+    kill_orphaned_session,
+    kill_tree,
+    read_process,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +44,12 @@ class PosixLauncher(Launcher):
     def find(self, container_id: str, sandbox: str) -> Forked | None:
         """The agent was killed between fork and log: the session's leader has the sandbox in its environment."""
         del container_id
-        leader = find_session_leader(os.fsencode(f"MESOS_DIRECTORY={sandbox}"))
+        leader = find_session_leader(_marker(sandbox))
         return Forked(leader.pid, leader.start_ticks) if leader else None
+
+    def kill_orphans(self, pid: int, start_ticks: int, sandbox: str) -> set[int]:
+        """See `Launcher`; only the session, and only while one of it has the sandbox in its environment."""
+        return kill_orphaned_session(pid, start_ticks, _marker(sandbox))
 
     def _clean_up(self, container_id: str) -> None:
         """Nothing was made but the sandbox, which stays."""
@@ -58,6 +67,11 @@ class PosixLauncher(Launcher):
 
     async def remove_unknown(self) -> None:
         """Cannot be done: who is not in the log is not found (as in Mesos, flow restart-nocheckpoint)."""
+
+
+def _marker(sandbox: str) -> bytes:
+    """What a container's processes have in their environment, and nobody else has: the id of the run is in it."""
+    return os.fsencode(f"MESOS_DIRECTORY={sandbox}")
 
 
 class _Running:

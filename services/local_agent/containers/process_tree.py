@@ -67,19 +67,40 @@ def read_table() -> list[Process]:
 
 def find_session_leader(variable: bytes) -> Process | None:
     """The oldest process that leads a session and has `NAME=value` in its first environment; None: there is none."""
-    found = []
-    for row in read_table():
-        if row.pid != row.session or row.state in "ZX":
-            continue
-        try:
-            with open(f"/proc/{row.pid}/environ", "rb") as file:
-                environment = file.read()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            # Gone, or another user's and so none of ours.
-            continue
-        if variable in environment.split(b"\0"):
-            found.append(row)
-    return min(found, key=lambda row: row.start_ticks, default=None)
+    leaders = [row for row in read_table() if row.pid == row.session and _has_variable(row, variable)]
+    return min(leaders, key=lambda row: row.start_ticks, default=None)
+
+
+def kill_orphaned_session(leader: int, start_ticks: int, variable: bytes) -> set[int]:
+    """Kills what is left of the session of a process that died unobserved; returns the pids. Blocks.
+
+    A number is not given away again while a session has it, so one member that proves whose session it is proves it for
+    all. Without such a member nothing is killed: the number may have come to a stranger.
+
+    Args:
+        leader: The process id, and so the session's.
+        start_ticks: When it was started: a living leader with another start is a stranger.
+        variable: `NAME=value` that only processes of the right session have in their first environment.
+    """
+    row = read_process(leader)
+    if row is not None and row.start_ticks != start_ticks:
+        return set()
+    members_left = [row for row in read_table() if row.session == leader and row.start_ticks >= start_ticks]
+    if not any(_has_variable(row, variable) for row in members_left):
+        return set()
+    return kill_tree(leader, spare_root=True)
+
+
+def _has_variable(row: Process, variable: bytes) -> bool:
+    """Whether a process that runs has `NAME=value` in its first environment."""
+    if row.state in "ZX":
+        return False
+    try:
+        with open(f"/proc/{row.pid}/environ", "rb") as file:
+            return variable in file.read().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        # Gone, or another user's and so none of ours.
+        return False
 
 
 def kill_tree(root: int, *, spare_root: bool = False) -> set[int]:

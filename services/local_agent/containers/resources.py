@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 
@@ -42,4 +43,6 @@ def _resource(part: str) -> mesos_pb2.Resource:
         resource.scalar.value = float(value)
     except ValueError as error:
         raise ValueError(f"{part!r}: expected a number or ranges") from error
+    if not 0 <= resource.scalar.value < math.inf:
+        raise ValueError(f"{part!r}: expected an amount, 0 or more")
     return resource

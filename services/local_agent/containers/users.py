@@ -17,8 +17,9 @@ def resolve(name: str) -> User | None:
     if os.geteuid() != 0 or not name:
         return None
     try:
-        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
-    except KeyError:
+        entry = pwd.getpwuid(int(name)) if name.isascii() and name.isdecimal() else pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        # ValueError: what no name can be, such as one with a zero byte.
         raise LaunchFailed(f"no user {name!r} on this machine") from None
     if entry.pw_uid == 0:
         return None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mesos.v1.executor import executor_pb2
 from services.local_agent.core import actions, subscribing, updates
-from services.local_agent.core.model import ExecutorState
+from services.local_agent.core.model import ENDING, ExecutorState
 from services.local_agent.core.phase import Phase
 from services.local_agent.core.subscribing import CheckFailed
 from services.local_agent.core.update_filter import Verdict
@@ -40,6 +40,7 @@ def follow(step: Step, phase: Phase, request: Request, stream: int) -> None:
         raise Refused(503, NOT_RECOVERED)
     call_validation.require_post(request.method)
     call = call_validation.decode(request.headers.get("content-type"), request.body)
+    step.call = call
     call_validation.validate(call)
     content_type = ""
     if call.type == _Call.SUBSCRIBE:
@@ -80,7 +81,9 @@ def _check_claims(claims: Mapping[str, str], executor: Executor) -> None:
 
 def _follow_call(step: Step, executor: Executor, call: executor_pb2.Call, stream: int, content_type: str) -> None:
     if call.type == _Call.SUBSCRIBE:
-        subscribing.check_list(step, executor, call)
+        if executor.state not in ENDING:
+            # Who is being ended hears SHUTDOWN, whatever it lists.
+            subscribing.check_list(step, executor, call)
         subscribing.subscribe(step, executor, call, stream, content_type)
     elif call.type == _Call.UPDATE:
         verdict = updates.update(step, executor, call.update.status)

@@ -17,6 +17,7 @@ UNITS: tuple[tuple[str, int], ...] = (
     ("weeks", 7 * 86400 * 10**9),
 )
 _LENGTH = dict(UNITS)
+_SHORT = {"s": "secs", "m": "mins", "h": "hrs"}
 _TEXT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([a-z]+)")
 MAX_NANOSECONDS = 2**63 - 1
 
@@ -35,6 +36,18 @@ def parse(text: str) -> int:
     if nanoseconds > MAX_NANOSECONDS:
         raise ValueError(f"{text!r} is too long a duration")
     return nanoseconds
+
+
+def parse_flag(text: str) -> int:
+    """The same for people: `s`, `m` and `h` stand for secs, mins and hrs.
+
+    Raises:
+        ValueError: As of `parse`.
+    """
+    match = _TEXT.fullmatch(text)
+    if match is not None and match[2] in _SHORT:
+        return parse(match[1] + _SHORT[match[2]])
+    return parse(text)
 
 
 def render(nanoseconds: int) -> str:

@@ -58,6 +58,23 @@ def _(_record: records.AgentRetired, state: AgentState) -> None:
         executor.state = ExecutorState.TERMINATED
         forget.tasks_of(state, executor)
     state.unowned.clear()
+    state.unowned_frameworks.clear()
+    state.leaving = False
+
+
+@_apply.register
+def _(_record: records.AgentLeaving, state: AgentState) -> None:
+    state.leaving = True
+
+
+@_apply.register
+def _(record: records.StatusHeld, state: AgentState) -> None:
+    state.held.append(mesos_pb2.TaskStatus.FromString(record.status))
+
+
+@_apply.register
+def _(_record: records.HeldReleased, state: AgentState) -> None:
+    state.held.clear()
 
 
 @_apply.register
@@ -96,6 +113,7 @@ def _(record: records.FrameworkTornDown, state: AgentState) -> None:
             task.queue.clear()
         if executor.state is ExecutorState.TERMINATED:
             forget.tasks_of(state, executor)
+    forget.unowned_of(state, record.framework_id)
     forget.framework_if_over(state, framework)
 
 
@@ -191,6 +209,7 @@ def _(record: records.UpdateAccepted, state: AgentState) -> None:
 def _(record: records.UnownedAccepted, state: AgentState) -> None:
     status = mesos_pb2.TaskStatus.FromString(record.status)
     state.unowned.setdefault(record.task_id, deque()).append(status)
+    state.unowned_frameworks.setdefault(record.task_id, deque()).append(record.framework_id)
 
 
 @_apply.register
@@ -199,19 +218,21 @@ def _(record: records.UpdateReceived, state: AgentState) -> None:
     if inbox is None:
         # Of a task that was never launched here.
         inbox = state.inboxes[record.task_id] = Inbox()
+        state.ended_tasks[record.task_id] = None
+    size = len(record.status)
+    inbox.received.append(Received(mesos_pb2.TaskStatus.FromString(record.status), record.at, size))
+    inbox.size += size
+    forget.oldest_received(inbox)
+    if record.task_id in state.ended_tasks:
         forget.task_ended(state, record.task_id)
-    if len(inbox.received) == inbox.received.maxlen:
-        inbox.forgotten += 1
-    inbox.received.append(Received(mesos_pb2.TaskStatus.FromString(record.status), record.at))
 
 
 @_apply.register
 def _(record: records.UpdateAcknowledged, state: AgentState) -> None:
     if not record.container_id:
-        queue = state.unowned[record.task_id]
-        queue.popleft()
-        if not queue:
-            del state.unowned[record.task_id]
+        state.unowned[record.task_id].popleft()
+        state.unowned_frameworks[record.task_id].popleft()
+        forget.unowned_if_over(state, record.task_id)
         return
     executor = state.containers[record.container_id]
     task = executor.tasks[record.task_id]

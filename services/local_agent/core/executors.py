@@ -11,7 +11,7 @@ from services.local_agent.core.actions import Timer, TimerKind
 from services.local_agent.core.model import ENDING, ExecutorState, Termination
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from services.local_agent.core.model import Executor, Framework
     from services.local_agent.core.step import Step
@@ -47,7 +47,14 @@ def tear_down(step: Step, framework: Framework) -> None:
     for executor in framework.executors.values():
         for task in executor.tasks.values():
             step.stop_retrying(executor.container_id, task.task_id)
+    unowned = [task_id for task_id, whose in step.state.unowned_frameworks.items() if framework.framework_id in whose]
+    for task_id in unowned:
+        step.stop_retrying("", task_id)
     step.record(records.FrameworkTornDown(framework.framework_id))
+    for task_id in unowned:
+        if step.state.queue("", task_id):
+            # Of another framework, with a task of the same id.
+            step.forward_head("", task_id, resuming=True)
     for executor in list(framework.executors.values()):
         shut_down(step, executor)
 
@@ -138,6 +145,23 @@ def launch_failed(step: Step, executor: Executor, why: str) -> None:
             )
         )
     exited(step, executor, None, None)
+
+
+def forget_unrecoverable(step: Step) -> None:
+    """A new process: executors without checkpointing are lost."""
+    for executor in step.state.executors():
+        if not step.state.frameworks[executor.framework_id].info.checkpoint:
+            say_as_master(step, executor, statuses.lost_with_agent)
+            step.record(records.ExecutorForgotten(executor.container_id))
+
+
+def say_as_master(step: Step, executor: Executor, status_of: Callable[[Step, str, str], mesos_pb2.TaskStatus]) -> None:
+    """What the master says of all tasks without an end; nothing when the framework is over."""
+    if step.state.frameworks[executor.framework_id].torn_down:
+        return
+    for task in executor.tasks.values():
+        if not task.terminal:
+            step.say_as_master(status_of(step, task.task_id, executor.executor_id))
 
 
 def _end_tasks(step: Step, executor: Executor, termination: Termination) -> None:

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from services.local_agent.core.model import (
+    MAX_ENDED_BYTES,
     MAX_ENDED_EXECUTORS,
     MAX_ENDED_TASKS,
     MAX_IDLE_FRAMEWORKS,
+    MAX_RECEIVED,
+    MAX_RECEIVED_BYTES,
+    MAX_TORN_DOWN,
     ExecutorState,
 )
 
 if TYPE_CHECKING:
-    from services.local_agent.core.model import AgentState, Executor, Framework
+    from services.local_agent.core.model import AgentState, Executor, Framework, Inbox
 
 
 def task_ended(state: AgentState, task_id: str) -> None:
     """No task of this id is alive any more; what the scheduler has of it can be asked for, for a while."""
     state.ended_tasks.pop(task_id, None)
     state.ended_tasks[task_id] = None
-    while len(state.ended_tasks) > MAX_ENDED_TASKS:
+    size = sum(state.inboxes[ended].size for ended in state.ended_tasks)
+    while len(state.ended_tasks) > MAX_ENDED_TASKS or (size > MAX_ENDED_BYTES and len(state.ended_tasks) > 1):
         oldest = next(iter(state.ended_tasks))
         del state.ended_tasks[oldest]
-        del state.inboxes[oldest]
+        size -= state.inboxes.pop(oldest).size
+
+
+def oldest_received(inbox: Inbox) -> None:
+    """What the scheduler got first is forgotten where there is too much of it; never the newest."""
+    while len(inbox.received) > MAX_RECEIVED or (inbox.size > MAX_RECEIVED_BYTES and len(inbox.received) > 1):
+        inbox.size -= inbox.received.popleft().size
+        inbox.forgotten += 1
 
 
 def tasks_of(state: AgentState, executor: Executor) -> None:
@@ -55,7 +69,10 @@ def framework_if_over(state: AgentState, framework: Framework) -> None:
     del state.frameworks[framework.framework_id]
     if framework.torn_down:
         state.torn_down[framework.framework_id] = None
-        while len(state.torn_down) > MAX_IDLE_FRAMEWORKS:
+        # The last ones' executors can still be asked for.
+        for framework_id in islice(reversed(state.torn_down), MAX_IDLE_FRAMEWORKS, MAX_IDLE_FRAMEWORKS + 1):
+            state.ended = [executor for executor in state.ended if executor.framework_id != framework_id]
+        while len(state.torn_down) > MAX_TORN_DOWN:
             del state.torn_down[next(iter(state.torn_down))]
         return
     # Youngest last.
@@ -69,3 +86,22 @@ def oldest_frameworks(state: AgentState) -> None:
     for framework_id in idle[: max(0, len(idle) - MAX_IDLE_FRAMEWORKS)]:
         del state.frameworks[framework_id]
         state.ended = [executor for executor in state.ended if executor.framework_id != framework_id]
+
+
+def unowned_of(state: AgentState, framework_id: str) -> None:
+    """What nobody owns of a framework that is over reaches no scheduler any more."""
+    for task_id, frameworks in list(state.unowned_frameworks.items()):
+        kept = [
+            (whose, status)
+            for whose, status in zip(frameworks, state.unowned[task_id], strict=True)
+            if whose != framework_id
+        ]
+        state.unowned_frameworks[task_id] = deque(whose for whose, _ in kept)
+        state.unowned[task_id] = deque(status for _, status in kept)
+        unowned_if_over(state, task_id)
+
+
+def unowned_if_over(state: AgentState, task_id: str) -> None:
+    """Empty queues are none."""
+    if not state.unowned[task_id]:
+        del state.unowned[task_id], state.unowned_frameworks[task_id]

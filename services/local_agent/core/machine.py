@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from services.local_agent.core import actions, calls, executors, records, statuses, subscribing, tasks, updates
+from services.local_agent.core import actions, calls, executors, records, remarks, statuses, subscribing, tasks, updates
 from services.local_agent.core.actions import Timer, TimerKind
 from services.local_agent.core.model import AgentState, ExecutorState
 from services.local_agent.core.phase import Phase
@@ -35,6 +35,7 @@ class Outcome(Generic[T]):
     answer: T
     records: tuple[records.Record, ...]
     actions: tuple[actions.Action, ...]
+    remarks: tuple[remarks.Remark, ...]
 
 
 class Machine:
@@ -59,12 +60,19 @@ class Machine:
             calls.follow(step, self.phase, request, stream)
         except Refused as refused:
             step.respond(refused.status, refused.body, refused.headers)
+            self._remark_refusal(step, request, refused.status, refused.body)
         except CheckFailed as failed:
             if self.config.abort_on_check_failure:
                 step.act(actions.Abort(str(failed)))
             else:
                 step.respond(400, str(failed))
+                self._remark_refusal(step, request, 400, str(failed))
         return _outcome(step, None)
+
+    def _remark_refusal(self, step: Step, request: Request, status: int, body: str) -> None:
+        passing = status == 503 or self.phase is Phase.UNROUTED
+        what = f"{request.method} {request.target}"
+        step.remark(remarks.refused(self.state, step.call, what, status, body, passing=passing))
 
     def stream_closed(self, stream: int) -> None:
         """A stream's connection is gone. The agent does nothing about it, as in Mesos."""
@@ -131,6 +139,13 @@ class Machine:
         """See `updates.acknowledged_by_hand`."""
         step = self._step(now)
         return _outcome(step, updates.acknowledged_by_hand(step, task_id, uuid))
+
+    def recover_early(self, now: Moment) -> Outcome[None]:
+        """The process ends before it has looked for containers: what it is to destroy it must find first."""
+        step = self._step(now)
+        if self.phase is Phase.UNROUTED:
+            self._install_routes(step)
+        return _outcome(step, None)
 
     def destroy_all(self, now: Moment) -> Outcome[None]:
         """SIGKILL to every container."""
@@ -214,13 +229,9 @@ class Machine:
     def start(self, agent_id: str, boot_id: str, port: int, now: Moment) -> Outcome[None]:
         """The log is replayed; the process takes over. Executors without checkpointing are not recovered."""
         step = self._step(now)
-        for executor in self.state.executors():
-            if self.state.frameworks[executor.framework_id].info.checkpoint:
-                continue
-            for task in executor.tasks.values():
-                if not task.terminal:
-                    step.receive(statuses.lost_with_agent(step, task.task_id, executor.executor_id))
-            step.record(records.ExecutorForgotten(executor.container_id))
+        if self.state.leaving:
+            step.record(records.AgentRetired())
+        executors.forget_unrecoverable(step)
         step.record(records.AgentStarted(agent_id, boot_id, port))
         if self.config.not_found_for:
             self.phase = Phase.UNROUTED
@@ -243,10 +254,10 @@ class Machine:
         step = self._step(now)
         if self.phase is Phase.LEAVING:
             return _outcome(step, None)
+        # First: a process that dies in the middle must not tell of the same ends in another way.
+        step.record(records.AgentLeaving())
         for executor in self.state.executors():
-            for task in executor.tasks.values():
-                if not task.terminal and self.state.master_connected:
-                    step.receive(statuses.removed_with_agent(step, task.task_id, executor.executor_id))
+            executors.say_as_master(step, executor, statuses.removed_with_agent)
         if self.phase is Phase.UNROUTED:
             # Without looking for them nobody would notice their ends.
             step.act(actions.RecoverContainers())
@@ -292,4 +303,4 @@ class Machine:
 
 
 def _outcome(step: Step, answer: T) -> Outcome[T]:
-    return Outcome(answer, tuple(step.records), tuple(step.actions))
+    return Outcome(answer, tuple(step.records), tuple(step.actions), tuple(step.remarks))

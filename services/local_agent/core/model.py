@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 MAX_ENDED_EXECUTORS = 150
 MAX_IDLE_FRAMEWORKS = 50
 MAX_ENDED_TASKS = 1000
-# Newest statuses of one task at the scheduler.
+# Ids of frameworks that were torn down; there Mesos' master forgets sooner.
+MAX_TORN_DOWN = 10_000
+# Newest statuses of one task at the scheduler, and their bytes; the newest one is remembered however long it is.
 MAX_RECEIVED = 1000
+MAX_RECEIVED_BYTES = 4 << 20
+# Bytes of the statuses of all tasks that have ended.
+MAX_ENDED_BYTES = 32 << 20
 
 TERMINAL_STATES = frozenset(
     {
@@ -128,6 +133,12 @@ class Executor:
     stream: int | None = None
 
     @property
+    def launch_failure(self) -> str:
+        """Why its process could not be started; empty: it was, or will be."""
+        failed = mesos_pb2.TaskStatus.REASON_CONTAINER_LAUNCH_FAILED
+        return self.termination.message if self.termination and self.termination.reason == failed else ""
+
+    @property
     def was_sent_a_task(self) -> bool:
         """Mesos: everSentTask. A launched task that has ended without a word from the executor does not count."""
         return self.reported or any(task.delivered and not task.terminal for task in self.tasks.values())
@@ -162,15 +173,19 @@ class Received:
 
     status: mesos_pb2.TaskStatus
     at: float
+    # Of the status, in bytes.
+    size: int = 0
 
 
 @dataclass
 class Inbox:
     """What the scheduler knows of one task id."""
 
-    received: deque[Received] = field(default_factory=lambda: deque(maxlen=MAX_RECEIVED))
+    received: deque[Received] = field(default_factory=deque)
     # Statuses that came before those of `received`.
     forgotten: int = 0
+    # Of all in `received`, bytes.
+    size: int = 0
     launch_written_at: float = 0.0
     kill_written_at: float = 0.0
 
@@ -191,6 +206,10 @@ class AgentState:
     frameworks_made: int = 0
     scheduler_acknowledges: bool = True
     master_connected: bool = True
+    # The master was told that this agent goes: the next process is a new one.
+    leaving: bool = False
+    # Made by the master while the agent had none.
+    held: list[mesos_pb2.TaskStatus] = field(default_factory=list)
     draining: bool = False
     # Nanoseconds; None: the tasks' own policies hold.
     drain_grace: int | None = None
@@ -200,10 +219,12 @@ class AgentState:
     containers: dict[str, Executor] = field(default_factory=dict)
     ended: list[Executor] = field(default_factory=list)
     inboxes: dict[str, Inbox] = field(default_factory=dict)
-    # Keys of `inboxes` without a live task, oldest first; the values mean nothing.
+    # Keys of `inboxes` without a live task, in the order of the last word on them; the values mean nothing.
     ended_tasks: dict[str, None] = field(default_factory=dict)
     # Statuses of tasks that no executor owns, not yet acknowledged by the scheduler.
     unowned: dict[str, deque[mesos_pb2.TaskStatus]] = field(default_factory=dict)
+    # The framework of each of them.
+    unowned_frameworks: dict[str, deque[str]] = field(default_factory=dict)
 
     def executors(self) -> Iterator[Executor]:
         """All that are not over."""

@@ -30,6 +30,11 @@ class AgentStarted(Record):
 
 
 @dataclass(frozen=True)
+class AgentLeaving(Record):
+    """The agent has told its master that it goes: whatever becomes of this process, the next is a new agent."""
+
+
+@dataclass(frozen=True)
 class AgentRetired(Record):
     """The agent gave its id up (Mesos: removal of `latest`): the next process is a new agent without executors."""
 
@@ -47,6 +52,18 @@ class BehaviorSet(Record):
 
     scheduler_acknowledges: bool
     master_connected: bool
+
+
+@dataclass(frozen=True)
+class StatusHeld(Record):
+    """A status that the master makes, and the scheduler gets once the agent has a master again."""
+
+    status: bytes
+
+
+@dataclass(frozen=True)
+class HeldReleased(Record):
+    """All held statuses are on their way."""
 
 
 @dataclass(frozen=True)
@@ -160,10 +177,11 @@ class UpdateAccepted(Record):
 
 @dataclass(frozen=True)
 class UnownedAccepted(Record):
-    """A status of a task that no executor owns is on its way to the scheduler."""
+    """A status of a task that no executor owns is on its way to the scheduler of this framework."""
 
     task_id: str
     status: bytes
+    framework_id: str = ""
 
 
 @dataclass(frozen=True)

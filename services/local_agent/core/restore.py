@@ -27,6 +27,7 @@ def _state(record: snapshot_records.StateRestored, state: AgentState) -> None:
     state.scheduler_acknowledges, state.master_connected = record.scheduler_acknowledges, record.master_connected
     state.draining, state.drain_grace = record.draining, record.drain_grace if record.drain_grace >= 0 else None
     state.torn_down = dict.fromkeys(record.torn_down)
+    state.leaving = record.leaving
 
 
 def _framework(record: snapshot_records.FrameworkRestored, state: AgentState) -> None:
@@ -79,6 +80,7 @@ def _queued(record: snapshot_records.QueuedRestored, state: AgentState) -> None:
         state.containers[record.container_id].tasks[record.task_id].queue.append(status)
     else:
         state.unowned.setdefault(record.task_id, deque()).append(status)
+        state.unowned_frameworks.setdefault(record.task_id, deque()).append(record.framework_id)
 
 
 def _inbox(record: snapshot_records.InboxRestored, state: AgentState) -> None:

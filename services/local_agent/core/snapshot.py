@@ -25,7 +25,10 @@ def records_of(state: AgentState) -> Iterator[records.Record]:
         state.draining,
         -1 if state.drain_grace is None else state.drain_grace,
         tuple(state.torn_down),
+        state.leaving,
     )
+    for held in state.held:
+        yield records.StatusHeld(held.SerializeToString())
     for framework in state.frameworks.values():
         yield snapshot_records.FrameworkRestored(
             framework.framework_id, framework.info.SerializeToString(), framework.torn_down
@@ -36,8 +39,8 @@ def records_of(state: AgentState) -> Iterator[records.Record]:
         yield _executor(executor, ended=False)
         yield from _tasks(executor)
     for task_id, queue in state.unowned.items():
-        for status in queue:
-            yield snapshot_records.QueuedRestored("", task_id, status.SerializeToString())
+        for framework_id, status in zip(state.unowned_frameworks[task_id], queue, strict=True):
+            yield snapshot_records.QueuedRestored("", task_id, status.SerializeToString(), framework_id)
     yield from _inboxes(state)
 
 

@@ -21,6 +21,7 @@ class StateRestored(Record):
     draining: bool
     drain_grace: int
     torn_down: tuple[str, ...]
+    leaving: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,12 @@ class TaskRestored(Record):
 
 @dataclass(frozen=True)
 class QueuedRestored(Record):
-    """One status of a task's queue, in order. Container id: empty for a task that nobody owns."""
+    """One status of a task's queue, in order. A task that nobody owns has no container id, but a framework id."""
 
     container_id: str
     task_id: str
     status: bytes
+    framework_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from services.local_agent.core.actions import Action
     from services.local_agent.core.model import AgentState, Executor, Task
     from services.local_agent.core.records import Record
+    from services.local_agent.core.remarks import Remark
     from services.local_agent.wire.auth import Authenticator
 
 
@@ -69,6 +70,9 @@ class Step:
     retries: dict[tuple[str, str], float]
     records: list[Record] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+    # The call in hand, once it could be read.
+    call: executor_pb2.Call | None = None
 
     def record(self, record: Record) -> None:
         """A fact."""
@@ -78,6 +82,10 @@ class Step:
     def act(self, action: Action) -> None:
         """Something to do."""
         self.actions.append(action)
+
+    def remark(self, remark: Remark) -> None:
+        """Something that an executor's author should hear of."""
+        self.remarks.append(remark)
 
     def respond(self, status: int, body: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
         """Answers the request in hand."""
@@ -135,11 +143,11 @@ class Step:
         if len(task.queue) == 1:
             self.forward_head(executor.container_id, task.task_id)
 
-    def accept_unowned(self, status: mesos_pb2.TaskStatus) -> None:
-        """The same for a status of a task that no executor owns."""
+    def accept_unowned(self, status: mesos_pb2.TaskStatus, framework_id: str) -> None:
+        """The same for a status of a task that no executor of this framework owns."""
         task_id = status.task_id.value
         self._mark_drained(status)
-        self.record(records.UnownedAccepted(task_id, status.SerializeToString()))
+        self.record(records.UnownedAccepted(task_id, status.SerializeToString(), framework_id))
         if len(self.state.unowned[task_id]) == 1:
             self.forward_head("", task_id)
 
@@ -156,8 +164,20 @@ class Step:
         else:
             self._retry_in(container_id, task_id, RETRY_MIN_SECS)
 
+    def say_as_master(self, status: mesos_pb2.TaskStatus) -> None:
+        """The scheduler gets what its master makes: at once, or when there is a master again."""
+        if self.state.master_connected:
+            self.receive(status)
+        else:
+            self.record(records.StatusHeld(status.SerializeToString()))
+
     def forward_all(self) -> None:
         """The agent is registered (again), or the scheduler behaves otherwise: every head sets out anew."""
+        if self.state.held and self.state.master_connected:
+            held = list(self.state.held)
+            self.record(records.HeldReleased())
+            for status in held:
+                self.receive(status)
         for container_id, task_id in self.state.queues():
             self.stop_retrying(container_id, task_id)
             self.forward_head(container_id, task_id, resuming=True)

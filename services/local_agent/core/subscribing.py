@@ -80,6 +80,9 @@ def heartbeat(step: Step, executor: Executor) -> None:
 
 def _drop_unknown_tasks(step: Step, executor: Executor, listed: set[str]) -> None:
     framework = step.state.frameworks[executor.framework_id]
+    if framework.torn_down:
+        # Nobody is left who could be told; it hears SHUTDOWN when the agent is registered again.
+        return
     for task in list(executor.tasks.values()):
         if task.delivered and task.state == mesos_pb2.TASK_STAGING and task.task_id not in listed:
             status = statuses.made_by_agent(

@@ -32,11 +32,12 @@ class AlreadyLaunched(OrderRefused):
 
 @dataclass(frozen=True)
 class Launched:
-    """Where the task went."""
+    """Where the task went. `failure`: why it, or its executor, is over already; empty: it is not."""
 
     container_id: str
     sandbox: str
     launch_written_at: float
+    failure: str = ""
 
 
 class Killed(enum.Enum):
@@ -86,12 +87,14 @@ def launch(
     if known is None or known.info != framework.info:
         step.record(records.FrameworkUpdated(framework.framework_id, framework.info.SerializeToString()))
     if step.state.draining:
-        _drop(step, framework, batch, mesos_pb2.TaskStatus.REASON_AGENT_DRAINING, "Agent is draining")
-        return Launched("", "", 0.0)
+        why = "Agent is draining"
+        _drop(step, framework, batch, mesos_pb2.TaskStatus.REASON_AGENT_DRAINING, why)
+        return Launched("", "", 0.0, why)
     if current is not None and current.state in ENDING:
         reason = mesos_pb2.TaskStatus.REASON_EXECUTOR_TERMINATED
-        _drop(step, framework, batch, reason, f"Executor {current.state.value}")
-        return Launched(current.container_id, current.sandbox, 0.0)
+        why = f"Executor {current.state.value}"
+        _drop(step, framework, batch, reason, why)
+        return Launched(current.container_id, current.sandbox, 0.0, why)
     executor = current or _add_executor(step, framework, info, container_id, sandbox_of)
     name = batch[0].task_id.value if group else ""
     for task in batch:
@@ -207,4 +210,4 @@ def _drop(
             reason=reason,
             message=why,
         )
-        step.accept_unowned(status)
+        step.accept_unowned(status, framework.framework_id)

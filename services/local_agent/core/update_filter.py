@@ -73,4 +73,9 @@ RULES: tuple[tuple[str, Condition, Verdict], ...] = (
 
 def judge(arrived: Arrived) -> Verdict:
     """The verdict of the first rule that holds."""
-    return next(verdict for _, condition, verdict in RULES if condition(arrived))
+    return rule_for(arrived)[1]
+
+
+def rule_for(arrived: Arrived) -> tuple[str, Verdict]:
+    """The first rule that holds, in words, and its verdict."""
+    return next((words, verdict) for words, condition, verdict in RULES if condition(arrived))

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.local_agent.core import records, statuses
-from services.local_agent.core.update_filter import Arrived, Verdict, judge
+from mesos.v1 import mesos_pb2
+from services.local_agent.core import records, remarks, statuses
+from services.local_agent.core.update_filter import Arrived, Verdict, judge, rule_for
 
 if TYPE_CHECKING:
-    from mesos.v1 import mesos_pb2
-    from services.local_agent.core.model import Executor
+    from services.local_agent.core.model import Executor, Task
     from services.local_agent.core.step import Step
+
+
+# Every other verdict an executor's author should hear of. What was too early is refused.
+_FOLLOWED = frozenset({Verdict.ACCEPT, Verdict.NOT_DELIVERED_YET})
 
 
 def update(step: Step, sender: Executor, status: mesos_pb2.TaskStatus) -> Verdict:
     """Follows the second filter. The acknowledgement goes to the executor that owns the task."""
     verdict = verdict_on(step, sender, status)
     owner, task = step.state.find_task(status.task_id.value, sender.framework_id) or (None, None)
+    if verdict not in _FOLLOWED:
+        _remark(step, sender, task, status)
     if verdict is Verdict.FORWARD_UNCHECKED:
-        step.accept_unowned(statuses.decorate(step, status, None))
+        step.accept_unowned(statuses.decorate(step, status, None), sender.framework_id)
     elif verdict is Verdict.ACKNOWLEDGE_ONLY and owner is not None:
         step.acknowledge(owner, status.task_id, status.uuid)
     elif verdict is Verdict.ACCEPT and owner is not None and task is not None:
@@ -30,8 +36,34 @@ def update(step: Step, sender: Executor, status: mesos_pb2.TaskStatus) -> Verdic
 def verdict_on(step: Step, sender: Executor, status: mesos_pb2.TaskStatus) -> Verdict:
     """What the second filter says; nothing happens."""
     _, task = step.state.find_task(status.task_id.value, sender.framework_id) or (None, None)
+    return judge(_arrived(step, sender, task, status))
+
+
+def _arrived(step: Step, sender: Executor, task: Task | None, status: mesos_pb2.TaskStatus) -> Arrived:
     torn_down = step.state.frameworks[sender.framework_id].torn_down
-    return judge(Arrived(status, task, step.state.agent_id, torn_down))
+    return Arrived(status, task, step.state.agent_id, torn_down)
+
+
+def _remark(step: Step, sender: Executor, task: Task | None, status: mesos_pb2.TaskStatus) -> None:
+    """Not of what is sent once more, nor of what comes from executors of a framework that has been ended."""
+    arrived = _arrived(step, sender, task, status)
+    task_id = status.task_id.value
+    inbox = step.state.inboxes.get(task_id)
+    known = [entry.status for entry in inbox.received] if inbox is not None else []
+    known += task.queue if task is not None else step.state.unowned.get(task_id, ())
+    if arrived.torn_down or any(remarks.same(status, one) for one in known):
+        return
+    words, verdict = rule_for(arrived)
+    step.remark(
+        remarks.IgnoredUpdate(
+            sender.container_id,
+            sender.framework_id,
+            sender.executor_id,
+            task_id,
+            mesos_pb2.TaskState.Name(status.state),
+            f"{words}: {verdict.value}",
+        )
+    )
 
 
 def acknowledged(step: Step, container_id: str, task_id: str, uuid: bytes) -> bool:

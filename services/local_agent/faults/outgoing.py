@@ -106,7 +106,7 @@ class Events(Waiting["_Write | _Collection"]):
         corrupt = rule.fault.corrupt
         match corrupt.WhichOneof("how"):
             case "flip_bytes":
-                return recordio.event_chunk(damage.flip(payload, corrupt.flip_bytes, rule.random))
+                return recordio.event_chunk(damage.flip(payload, corrupt.flip_bytes, rule.damage))
             case "record_length":
                 return damage.with_length(payload, corrupt.record_length)
         return recordio.event_chunk(damage.unknown_event(corrupt.event_type, self._content_type))

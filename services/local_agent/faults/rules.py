@@ -34,7 +34,10 @@ class Rule:
     """A fault in force and its count."""
 
     fault: Fault
-    random: random.Random
+    chance: random.Random
+    # What damage draws is a row of its own: how much that is depends on the event's length, which must not decide what
+    # is struck next.
+    damage: random.Random
     matches: int = 0
     strikes: int = 0
 
@@ -50,7 +53,7 @@ class Rule:
         self.matches += 1
         if self.matches <= self.fault.skip:
             return False
-        if 0 < self.fault.probability < 1 and self.random.random() >= self.fault.probability:
+        if 0 < self.fault.probability < 1 and self.chance.random() >= self.fault.probability:
             return False
         self.strikes += 1
         return True
@@ -77,7 +80,8 @@ class RuleBook:
         own.CopyFrom(fault)
         own.id = fault.id or self._new_id()
         # A text as the seed is hashed: neighbouring seeds and ids give unlike rows.
-        self.rules[own.id] = Rule(own, random.Random(f"{self.seed}/{own.id}"))  # noqa: S311 - repeatable on purpose
+        seed = f"{self.seed}/{own.id}"
+        self.rules[own.id] = Rule(own, random.Random(seed), random.Random(f"{seed}/damage"))  # noqa: S311 - repeatable
         return own.id
 
     def _new_id(self) -> str:

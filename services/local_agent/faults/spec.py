@@ -143,7 +143,7 @@ def _format_effect(fault: Fault, effect: str) -> list[str]:
     if effect == "refuse":
         return [f"refuse={body.status}" if body.status else "refuse", *([f"body={body.body}"] if body.body else [])]
     if effect == "delay":
-        return [f"delay={body.seconds!r}"]
+        return [f"delay={_format_seconds(body.seconds)}"]
     if effect == "cut":
         words = ["reset"] if body.reset else []
         return ["cut", *words, *([f"after_bytes={body.after_bytes}"] if body.after_bytes else [])]
@@ -152,6 +152,12 @@ def _format_effect(fault: Fault, effect: str) -> list[str]:
         name = effect if how == _MAIN_FIELDS.get(effect) else f"{effect}.{how}"
         return [f"{name}={getattr(body, how)}"]
     return [effect]
+
+
+def _format_seconds(value: float) -> str:
+    text = durations.render(round(value * 1e9))
+    # A time that is no whole number of nanoseconds is a number, so that no digit is lost.
+    return text if _seconds(text) == value else repr(value)
 
 
 def _whole(text: str) -> int:

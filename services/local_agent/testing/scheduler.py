@@ -119,7 +119,10 @@ class Scheduler:
         since = time.monotonic()
         answer: agent_pb2.LaunchTaskGroupResponse = self.client.ask("LaunchTaskGroup", request)
         launched = agent_pb2.LaunchTaskResponse(
-            framework_id=answer.framework_id, container_id=answer.container_id, sandbox=answer.sandbox
+            framework_id=answer.framework_id,
+            container_id=answer.container_id,
+            sandbox=answer.sandbox,
+            failure=answer.failure,
         )
         group = []
         for info in tasks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Self
 
 from mesos.v1 import mesos_pb2
 from services.local_agent.client.connection import AgentError
+from services.local_agent.testing import report
 from services.local_agent.testing.leftovers import wait_ended
-from services.local_agent.testing.process import AgentDied, tail
+from services.local_agent.testing.process import AgentDied
 from trivet.agent.v1 import agent_pb2
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Task:
         self.executor_id = info.executor.executor_id.value
         self.framework_id = launched.framework_id
         self.container_id = launched.container_id
+        # Why there is nothing to wait for: the executor could not be started, or the task was dropped; mostly empty.
+        self.launch_failure = launched.failure
         # Where the executor started; its stdout and stderr are here.
         self.sandbox = Path(launched.sandbox)
         self._agent = agent
@@ -196,12 +198,12 @@ class Task:
         """
         return self._agent.message(self, data)
 
-    def describe(self, *, stderr: bool = True) -> str:
-        """Updates, state of the executor and the end of its stderr, as text for people."""
-        rows = [f"  {line}" for line in map(_line, self.updates)] or ["  none"]
-        lines = [f"updates of task {self.task_id} so far:", *rows, f"the executor is {self._executor_words()}"]
-        if stderr:
-            lines += ["its stderr:", tail(os.path.join(self.sandbox, "stderr")) or "(empty)"]
+    def describe(self, *, output: bool = True) -> str:
+        """Updates, state of the executor, what the agent has refused of it, and the end of its output; for people."""
+        lines = [f"updates of task {self.task_id} so far:", *report.update_lines(self.updates)]
+        lines += self._executor_lines()
+        if output:
+            lines += report.output_lines(self.sandbox)
         return "\n".join(lines)
 
     def close(self) -> None:
@@ -221,31 +223,19 @@ class Task:
                 self._changed.notify_all()
 
     def _read(self, name: str) -> str:
+        if self.sandbox == report.NO_SANDBOX:
+            return ""
         try:
             return (self.sandbox / name).read_text(errors="replace")
         except FileNotFoundError:
             return ""
 
-    def _executor_words(self) -> str:
+    def _executor_lines(self) -> list[str]:
         try:
-            executor = self._agent.client.ask("ListExecutors", agent_pb2.ListExecutorsRequest(), timeout=2.0).executors
+            answer = self._agent.client.ask("ListExecutors", agent_pb2.ListExecutorsRequest(), timeout=2.0)
         except (AgentError, AgentDied, ValueError) as error:
-            return f"unknown ({str(error).splitlines()[0]})"
-        for entry in executor:
-            if entry.container_id == self.container_id:
-                state = agent_pb2.ExecutorState.Name(entry.state).removeprefix("EXECUTOR_STATE_")
-                if entry.HasField("exit_code"):
-                    return f"{state}, exit code {entry.exit_code}"
-                if entry.HasField("exit_signal"):
-                    return f"{state}, signal {entry.exit_signal}"
-                return f"{state}, pid {entry.pid}"
-        return "forgotten by the agent"
-
-
-def _line(status: mesos_pb2.TaskStatus) -> str:
-    words = [mesos_pb2.TaskState.Name(status.state), mesos_pb2.TaskStatus.Source.Name(status.source)]
-    if status.HasField("healthy"):
-        words.append("healthy" if status.healthy else "unhealthy")
-    if status.HasField("reason"):
-        words.append(mesos_pb2.TaskStatus.Reason.Name(status.reason))
-    return " ".join(words) + (f": {status.message}" if status.message else "")
+            return [f"the executor is unknown ({str(error).splitlines()[0]})"]
+        row = next((row for row in answer.executors if row.container_id == self.container_id), None)
+        if row is None:
+            return ["the executor is forgotten by the agent", *report.mistake_lines(None, answer.refusals)]
+        return [f"the executor is {report.executor_words(row)}", *report.mistake_lines(row, answer.refusals)]

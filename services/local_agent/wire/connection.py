@@ -136,11 +136,15 @@ class Connection(asyncio.Protocol):
                 refused = operator_api.refuse(request)
             except Refused as error:
                 refused = error
-            self.respond(refused.status, refused.body, refused.headers)
+            self._answer_refusal(request, refused)
         elif route is Route.FORBIDDEN:
-            self.respond(403, "403 Forbidden.")
+            self._answer_refusal(request, Refused(403, "403 Forbidden."))
         else:
-            self.respond(404, "404 Not Found.")
+            self._answer_refusal(request, Refused(404, "404 Not Found."))
+
+    def _answer_refusal(self, request: Request, refused: Refused) -> None:
+        self.respond(refused.status, refused.body, refused.headers)
+        self._endpoint.refused(f"{request.method} {request.target}", refused.status, refused.body)
 
     def respond(self, status: int, body: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
         """A whole response."""
@@ -180,7 +184,9 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: http.ProtocolError) -> None:
         """Says what is wrong, then half-closes: a close with bytes unread would be a reset and destroy the answer."""
-        self.write(http.response(error.status, f"{error.status} {http.reason(error.status)}. {error}", now=time.time()))
+        body = f"{error.status} {http.reason(error.status)}. {error}"
+        self.write(http.response(error.status, body, now=time.time()))
+        self._endpoint.refused("a request that is no HTTP", error.status, body)
         self._refused = True
         if self._transport is not None and not self._closing():
             self._transport.write_eof()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     OnRequest = Callable[["Connection", Request, int], None]
     OnClosed = Callable[[int], None]
+    # Method and path, status, text.
+    OnRefused = Callable[[str, int, str], None]
 
 
 @dataclass
@@ -35,8 +37,16 @@ class _Stream:
 class Endpoint:
     """Listens for executors and holds their event streams."""
 
-    def __init__(self, on_request: OnRequest, on_stream_closed: OnClosed, faults: Faults | None = None) -> None:
+    def __init__(
+        self,
+        on_request: OnRequest,
+        on_stream_closed: OnClosed,
+        faults: Faults | None = None,
+        on_refused: OnRefused | None = None,
+    ) -> None:
+        """`on_refused` is told what never comes to `on_request`: wrong paths, requests that are no HTTP."""
         self.on_request = on_request
+        self._on_refused = on_refused
         self.faults = faults or Faults()
         self._on_stream_closed = on_stream_closed
         self._connections: set[Connection] = set()
@@ -126,6 +136,11 @@ class Endpoint:
         self._connections.add(connection)
         if self.faults.active:
             self.faults.accepted(connection)
+
+    def refused(self, what: str, status: int, body: str) -> None:
+        """A connection has refused a request by itself."""
+        if self._on_refused is not None:
+            self._on_refused(what, status, body)
 
     def lost(self, connection: Connection) -> None:
         """A connection is gone, and its streams with it."""

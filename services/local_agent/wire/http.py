@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Request line and headers, or one line within a chunked body; bytes.
 MAX_HEAD = 64 << 10
-# Also of what a gzip body holds; bytes.
+# Also of what a gzip body holds; bytes. What is recorded of a call must fit into a record of the agent's log.
 MAX_BODY = 64 << 20
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
@@ -33,6 +33,7 @@ _HEADER_NAME = re.compile(rb"%s+" % _TOKEN)
 _LINE_END = re.compile(rb"\r?\n")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _LONGEST_HEAD_END = 4
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 
 
@@ -240,11 +241,12 @@ def _gunzip(data: bytes, limit: int) -> bytes:
 def response(status: int, body: str = "", *, now: float, extra: tuple[tuple[str, str], ...] = ()) -> bytes:
     """A whole response; a body is plain text of one line (Mesos: errors). `now` is wall clock, seconds.
 
-    What a request held of bytes that are not UTF-8 stands in texts as surrogate escapes and goes back unchanged.
+    What a request held of bytes that are not UTF-8 stands in texts as surrogate escapes and goes back unchanged. In
+    headers control characters become `?`: what a client has sent must not begin another header.
     """
     payload = body.encode(errors="surrogateescape")
     lines = [f"HTTP/1.1 {status} {reason(status)}", f"Date: {formatdate(now, usegmt=True)}"]
-    lines += [f"{name}: {value}" for name, value in extra]
+    lines += [f"{name}: {_CONTROL.sub('?', value)}" for name, value in extra]
     if payload:
         lines.append("Content-Type: text/plain; charset=utf-8")
     lines.append(f"Content-Length: {len(payload)}")

@@ -22,8 +22,9 @@ class _Listener:
     factory: Factory
     # An IP address and a port, or a path.
     address: tuple[str, int] | str
+    # At most one of the two: somebody listens; or a socket is only bound, so that nobody else gets the port. Neither: a
+    # unix socket's file that nobody listens on, or an address that was not to be had again.
     server: asyncio.Server | None = None
-    # While nobody listens: a socket that is only bound, so that nobody else gets the port.
     bound: socket.socket | None = None
 
 
@@ -33,6 +34,9 @@ class Listeners:
     def __init__(self) -> None:
         self.refusing = False
         self._all: list[_Listener] = []
+        # To listen takes turns of the loop, in which others may want the opposite: one change at a time.
+        self._change = asyncio.Lock()
+        self._closed = False
 
     async def listen_tcp(self, factory: Factory, ip: str, port: int) -> int:
         """Returns the port.
@@ -54,56 +58,83 @@ class Listeners:
         await self._open(_Listener(factory, path, None, domain_socket.bind(path)))
 
     async def refuse(self, refusing: bool) -> None:
-        """From now on connections are refused, or accepted again.
+        """From now on connections are refused, or accepted again. Of calls that overlap the last one counts.
 
         Raises:
             OSError: An address is not to be had again.
         """
         self.refusing = refusing
-        for listener in self._all:
-            if refusing and listener.server is not None:
-                listener.server.close()
-                listener.server = None
-                if not isinstance(listener.address, str):
-                    listener.bound = _bind(listener.address)
-            elif not refusing and listener.server is None:
-                await self._serve(listener)
+        # Carried out even if the caller goes away: what is in force must be so.
+        await asyncio.shield(asyncio.create_task(self._apply_to_all()))
+
+    async def _apply_to_all(self) -> None:
+        async with self._change:
+            for listener in self._all:
+                await self._apply(listener)
 
     def close(self) -> None:
         """Connections live on."""
+        self._closed = True
         for listener in self._all:
-            if listener.server is not None:
-                listener.server.close()
-            elif listener.bound is not None:
-                listener.bound.close()
-        self._all.clear()
+            _close(listener)
 
     async def _open(self, listener: _Listener) -> None:
-        if self.refusing:
-            # A unix socket's file that nobody listens on refuses as well.
-            if isinstance(listener.address, str) and listener.bound is not None:
-                listener.bound.close()
-                listener.bound = None
-        else:
+        async with self._change:
             try:
-                await self._serve(listener)
+                await self._apply(listener)
             except OSError:
-                if listener.bound is not None:
-                    listener.bound.close()
+                _close(listener)
                 raise
-        self._all.append(listener)
+            self._all.append(listener)
 
-    async def _serve(self, listener: _Listener) -> None:
-        bound = listener.bound
-        if bound is None:
-            bound = domain_socket.bind(str(listener.address))
-        listener.bound = None
-        # Not create_unix_server: some versions of it remove the file at the end.
-        loop = asyncio.get_running_loop()
-        listener.server = await loop.create_server(listener.factory, sock=bound, backlog=_BACKLOG)
+    async def _apply(self, listener: _Listener) -> None:
+        """Makes of a listener what is wanted at the moment; it may be in any state."""
+        if not self._wanted():
+            self._refuse(listener)
+        elif listener.server is None:
+            bound, listener.bound = listener.bound or _bind(listener.address), None
+            # Not create_unix_server: some versions of it remove the file at the end.
+            create = asyncio.get_running_loop().create_server
+            try:
+                server = await create(listener.factory, sock=bound, backlog=_BACKLOG, start_serving=False)
+            except BaseException:
+                bound.close()
+                raise
+            # From here on the server closes the socket, even if somebody wants that while it begins to listen.
+            listener.server = server
+            if not self._wanted():
+                self._refuse(listener)
+                return
+            try:
+                await server.start_serving()
+            except OSError:
+                _close(listener)
+                raise
+
+    def _wanted(self) -> bool:
+        """Whether connections are to be accepted."""
+        return not self.refusing and not self._closed
+
+    def _refuse(self, listener: _Listener) -> None:
+        is_file = isinstance(listener.address, str)
+        if listener.server is not None or is_file:
+            # A unix socket's file that nobody listens on refuses as well.
+            _close(listener)
+        if listener.bound is None and not is_file and not self._closed:
+            listener.bound = _bind(listener.address)
 
 
-def _bind(address: tuple[str, int]) -> socket.socket:
+def _close(listener: _Listener) -> None:
+    if listener.server is not None:
+        listener.server.close()
+    if listener.bound is not None:
+        listener.bound.close()
+    listener.server = listener.bound = None
+
+
+def _bind(address: tuple[str, int] | str) -> socket.socket:
+    if isinstance(address, str):
+        return domain_socket.bind(address)
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -12,7 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.common.journal import MAGIC, Journal, JournalCorrupt, JournalUnavailable, Syncer, frame, parse
+from services.common.journal import (
+    MAGIC,
+    MAX_PAYLOAD,
+    Journal,
+    JournalCorrupt,
+    JournalUnavailable,
+    RecordTooLong,
+    Syncer,
+    frame,
+    parse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +114,25 @@ def test_an_absurd_length_is_damage_not_a_tail(tmp_path: Path) -> None:
     path.write_bytes(MAGIC + struct.pack("<II", 1 << 31, 5) + b"x" * 50)
     with pytest.raises(JournalCorrupt, match="record of"):
         Journal.open(str(path))
+
+
+def test_a_record_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    path = str(tmp_path / "j")
+    journal = Journal.create(path)
+    journal.append(b"one")
+    long = bytes(MAX_PAYLOAD + 1)
+    size = os.path.getsize(path)
+    for write in (journal.append, lambda record: journal.append_all([b"x", record]), lambda r: journal.rewrite([r])):
+        with pytest.raises(RecordTooLong, match=rf"{path}: a record of {len(long)} bytes is longer than {MAX_PAYLOAD}"):
+            write(long)
+        assert os.path.getsize(path) == size
+    assert os.listdir(tmp_path) == ["j"]
+    longest = b"z" * MAX_PAYLOAD
+    journal.append_all([longest, b"two"])
+    journal.close()
+    again, read = Journal.open(path)
+    again.close()
+    assert read == [b"one", longest, b"two"]
 
 
 @pytest.fixture

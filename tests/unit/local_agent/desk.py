@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.local_agent.core.model import Executor
+    from services.local_agent.core.remarks import Remark
 
 Call = executor_pb2.Call
 Event = executor_pb2.Event
@@ -54,6 +55,8 @@ class Desk:
         self.config = config
         self.log: list[bytes] = []
         self.done: tuple[Action, ...] = ()
+        # Of the last input.
+        self.remarks: tuple[Remark, ...] = ()
         self.uuids = (n.to_bytes(16, "big") for n in itertools.count(1 << 80))
         self.containers = (f"container-{n}" for n in itertools.count())
         self.streams = itertools.count(1)
@@ -95,6 +98,7 @@ class Desk:
     def take(self, outcome: Outcome[T]) -> T:
         self.log += map(records.encode, outcome.records)
         self.done = outcome.actions
+        self.remarks = outcome.remarks
         return outcome.answer
 
     def launch(self, task_id: str, **kind: bool) -> None:

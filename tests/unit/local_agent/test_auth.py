@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.local_agent.wire import auth
+from services.local_agent.wire import auth, http
 from services.local_agent.wire.auth import Authenticator
 from services.local_agent.wire.call_validation import Refused
 
@@ -195,3 +195,18 @@ def test_foreign_claims_are_printed_too_and_missing_ones_are_missed() -> None:
 
 def test_key_is_in_no_representation() -> None:
     assert "key for tests" not in repr(Authenticator(KEY))
+
+
+@pytest.mark.parametrize("alg", ["x\r\nX-Evil: 1", "x\nX-Evil: 1", "x\rX-Evil: 1", "x\0y", "x\x7fy\x1b[2J"])
+def test_what_a_token_holds_begins_no_header(alg: str) -> None:
+    refused = refusal(f"Bearer {token({'alg': alg}, {})}")
+    head = http.response(refused.status, refused.body, now=0, extra=refused.headers).partition(b"\r\n\r\n")[0]
+    lines = head.split(b"\r\n")
+    assert [line.partition(b":")[0] for line in lines[1:]] == [
+        b"Date",
+        b"WWW-Authenticate",
+        b"Content-Type",
+        b"Content-Length",
+    ]
+    assert all(32 <= byte != 127 for line in lines for byte in line)
+    assert b"Unsupported token algorithm: x?" in head

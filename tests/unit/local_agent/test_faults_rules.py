@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.local_agent.faults import spec
+from services.local_agent.faults import damage, spec
 from services.local_agent.faults.line import Entry, Line
 from services.local_agent.faults.rules import RuleBook, Traffic
 from services.local_agent.faults.validation import CONNECTION, FaultRefused
@@ -78,6 +78,20 @@ def test_the_same_draws_in_every_version_of_python() -> None:
     # Recorded once: a change here would break what people have written down by its seed.
     strikes = _strikes(_book("update lose id=x probability=0.5", seed=1), UPDATE, 16)
     assert "".join("x" if strike else "." for strike in strikes) == ".x.xx....xx.xx.x"
+
+
+@pytest.mark.parametrize("length", [2, 100, 3000])
+def test_how_long_events_are_does_not_change_what_is_struck(length: int) -> None:
+    text = "event=KILL corrupt.flip_bytes=2 id=x probability=0.5"
+    once = _strikes(_book(text, seed=1), KILL, 64)
+    book, hits = _book(text, seed=1), []
+    for _ in range(64):
+        rule = book.strike(KILL)
+        hits.append(rule.fault.id if rule is not None else "")
+        if rule is not None:
+            damage.flip(bytes(length), 2, rule.damage)
+    assert hits == once
+    assert {"x", ""} == set(hits)
 
 
 def test_ids_are_made_kept_and_not_given_twice() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from mesos.v1 import mesos_pb2
-from services.local_agent.core.launch_validation import normalise
+from services.local_agent.core.launch_validation import normalise, normalise_group
 from services.local_agent.core.model import AgentState, Framework
 from services.local_agent.core.tasks import OrderRefused
 from trivet.agent.v1 import agent_pb2
@@ -49,6 +49,38 @@ def test_framework_of_the_same_name_keeps_its_id() -> None:
     assert normalise(other, known)[0].framework_id == "12345-0001"
 
 
+MARK = "not utf-8"
+
+
+def _spoil(request: agent_pb2.LaunchTaskRequest, message: object, field: str) -> None:
+    setattr(message, field, MARK)
+    _replace(request)
+
+
+def _replace(request: agent_pb2.LaunchTaskRequest) -> None:
+    """`MARK` becomes as many bytes that are no text: so do other languages' libraries send them."""
+    data = request.SerializeToString()
+    assert MARK.encode() in data
+    request.ParseFromString(data.replace(MARK.encode(), b"\xff" * len(MARK)))
+
+
+def _spoil_role(request: agent_pb2.LaunchTaskRequest) -> None:
+    request.framework.user, request.framework.name = "u", "n"
+    request.framework.roles.extend(["a", MARK])
+    _replace(request)
+
+
+def _spoil_argument(request: agent_pb2.LaunchTaskRequest) -> None:
+    request.task.executor.command.shell = False
+    request.task.executor.command.arguments.extend(["a", MARK])
+    _replace(request)
+
+
+def _spoil_framework(request: agent_pb2.LaunchTaskRequest) -> None:
+    request.framework.name = "n"
+    _spoil(request, request.framework, "user")
+
+
 REFUSED: list[tuple[str, Change]] = [
     ("task", lambda r: r.ClearField("task")),
     ("task.name", lambda r: r.task.ClearField("name")),
@@ -57,6 +89,14 @@ REFUSED: list[tuple[str, Change]] = [
     ("task.task_id", lambda r: r.task.task_id.__setattr__("value", "..")),
     ("task.task_id", lambda r: r.task.task_id.__setattr__("value", "x" * 256)),
     ("task.task_id", lambda r: r.task.task_id.__setattr__("value", "a\nb")),
+    ("task.task_id", lambda r: r.task.task_id.__setattr__("value", "a\x7fb")),
+    ("task.task_id.value", lambda r: _spoil(r, r.task.task_id, "value")),
+    ("framework.roles[1]", _spoil_role),
+    ("task.executor.command.arguments[1]", _spoil_argument),
+    ("task.executor.command.user", lambda r: r.task.executor.command.__setattr__("user", "a\0b")),
+    ("task.executor.command.user", lambda r: _spoil(r, r.task.executor.command, "user")),
+    ("framework.user", lambda r: r.framework.MergeFrom(mesos_pb2.FrameworkInfo(user="a\0b", name="n"))),
+    ("framework.user", _spoil_framework),
     ("task.executor", lambda r: r.task.ClearField("executor")),
     ("task.command", lambda r: r.task.command.__setattr__("value", "x")),
     ("task.executor.executor_id", lambda r: r.task.executor.executor_id.__setattr__("value", "a\\b")),
@@ -117,6 +157,72 @@ def test_refusal_names_the_field(field: str, change: Change) -> None:
     with pytest.raises(OrderRefused) as refused:
         normalise(asked, state())
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("value", ["a\u00a0b", "\u3000", "a\u200db", "\x85", "a b:c", "\u2028", "ä" * 127])
+def test_ids_are_any_text_without_control_characters_of_ascii(value: str) -> None:
+    asked = request()
+    asked.task.task_id.value = asked.task.executor.executor_id.value = value
+    asked.framework.MergeFrom(_framework(value))
+    framework, task = normalise(asked, state())
+    assert (framework.framework_id, task.task_id.value) == (value, value)
+
+
+def test_data_that_is_no_text_is_no_mistake() -> None:
+    asked = request()
+    asked.task.data = b"\xff\xfe"
+    assert normalise(asked, state())[1].data == b"\xff\xfe"
+
+
+def test_what_is_only_passed_on_need_not_be_text() -> None:
+    asked = request()
+    asked.task.labels.labels.add(key=MARK, value=MARK)
+    asked.task.executor.source = MARK
+    asked.framework.user, asked.framework.name = "u", "n"
+    asked.framework.labels.labels.add(key="k", value=MARK)
+    _replace(asked)
+    framework, task = normalise(asked, state())
+    assert task.labels == asked.task.labels
+    assert framework.info.labels == asked.framework.labels
+    assert b"\xff" in task.SerializeToString()
+
+
+def test_groups_are_text_too() -> None:
+    asked = agent_pb2.LaunchTaskGroupRequest()
+    asked.executor.type = mesos_pb2.ExecutorInfo.CUSTOM
+    asked.executor.executor_id.value = "e"
+    asked.executor.command.value = "true"
+    for name, amount in (("cpus", 1), ("mem", 64), ("disk", 1)):
+        asked.executor.resources.add(name=name, type=mesos_pb2.Value.SCALAR).scalar.value = amount
+    task = asked.tasks.add(name="t")
+    task.task_id.value, task.agent_id.value = "t", "?"
+    normalise_group(asked, state())
+    for field, place in (("task", "tasks[0].task_id.value"), ("executor", "executor.command.user")):
+        spoilt = agent_pb2.LaunchTaskGroupRequest()
+        spoilt.CopyFrom(asked)
+        if field == "task":
+            spoilt.tasks[0].task_id.value = MARK
+        else:
+            spoilt.executor.command.user = MARK
+        spoilt.ParseFromString(spoilt.SerializeToString().replace(MARK.encode(), b"\xff" * len(MARK)))
+        with pytest.raises(OrderRefused) as refused:
+            normalise_group(spoilt, state())
+        assert refused.value.field == place
+
+
+def test_agent_whose_user_has_no_name_goes_by_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000)
+    monkeypatch.setattr("os.geteuid", lambda: 4_000_000)
+    framework, _ = normalise(request(), state())
+    assert framework.info.user == "4000000"
+    asked = request()
+    asked.task.executor.command.user = "4000000"
+    normalise(asked, state())
+    asked.task.executor.command.user = "root"
+    with pytest.raises(OrderRefused, match=r"user: the agent runs executors as its own user, 4000000"):
+        normalise(asked, state())
 
 
 def test_checkpointing_cannot_change_under_running_executors() -> None:

@@ -8,9 +8,12 @@ from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
 from services.local_agent.core import actions
 from services.local_agent.core.actions import (
+    AwaitAcknowledgement,
     CancelTimer,
     DestroyContainer,
     LaunchContainer,
+    Notify,
+    SendEvent,
     StartTimer,
     Timer,
     TimerKind,
@@ -171,6 +174,52 @@ def test_own_grace_period_of_the_executor_wins(desk: Desk) -> None:
     assert executor is not None
     desk.take(desk.machine.shut_down(executor, NOW))
     assert StartTimer(Timer(TimerKind.SHUTDOWN_GRACE, "c"), 0.0) in desk.done
+
+
+@pytest.mark.parametrize("kind", [TimerKind.REGISTRATION, TimerKind.SHUTDOWN_GRACE, TimerKind.HEARTBEAT])
+def test_no_timer_of_an_executor_outlives_it(desk: Desk, kind: TimerKind) -> None:
+    timers: set[Timer] = set()
+
+    def follow() -> None:
+        for action in desk.done:
+            if isinstance(action, StartTimer):
+                timers.add(action.timer)
+            elif isinstance(action, CancelTimer):
+                timers.discard(action.timer)
+
+    desk.launch("t1")
+    follow()
+    if kind is not TimerKind.REGISTRATION:
+        desk.subscribe()
+        follow()
+    if kind is TimerKind.SHUTDOWN_GRACE:
+        desk.take(desk.machine.shut_down(desk.executor(), NOW))
+        follow()
+    assert kind in {timer.kind for timer in timers}
+    desk.exit()
+    follow()
+    assert not timers
+
+
+def test_executor_that_cannot_be_started_fails_its_tasks_with_the_cause(desk: Desk) -> None:
+    desk.launch("t1")
+    desk.take(desk.machine.container_failed("container-0", "no such file", NOW))
+    status = desk.state.inboxes["t1"].received[0].status
+    assert status.state == mesos_pb2.TASK_FAILED
+    assert status.reason == mesos_pb2.TaskStatus.REASON_CONTAINER_LAUNCH_FAILED
+    assert status.message == "Failed to launch container: no such file"
+    assert status.source == mesos_pb2.TaskStatus.SOURCE_AGENT
+
+
+def test_update_is_acknowledged_before_it_is_on_its_way(desk: Desk) -> None:
+    """Mesos: stored, ACKNOWLEDGED to the executor, forwarded."""
+    running(desk)
+    for update in (desk.status("t1", RUNNING), desk.status("t1", FINISHED)):
+        desk.acknowledge_all()
+        desk.update(update)
+        kinds = [type(action) for action in desk.done]
+        assert desk.events() == ["ACKNOWLEDGED"]
+        assert kinds.index(SendEvent) < kinds.index(Notify) < kinds.index(AwaitAcknowledgement)
 
 
 def test_death_of_the_executor_ends_the_tasks_without_an_end_and_only_those(desk: Desk) -> None:

@@ -13,13 +13,17 @@ from services.local_agent import store
 from services.local_agent.core import forget, records, snapshot
 from services.local_agent.core.evolve import apply
 from services.local_agent.core.model import (
+    MAX_ENDED_BYTES,
     MAX_ENDED_EXECUTORS,
     MAX_ENDED_TASKS,
     MAX_IDLE_FRAMEWORKS,
     MAX_RECEIVED,
+    MAX_RECEIVED_BYTES,
+    MAX_TORN_DOWN,
     AgentState,
     Framework,
 )
+from services.local_agent.core.tasks import OrderRefused
 from tests.unit.local_agent.desk import EXECUTOR, NOW, Desk, running, task_info
 
 if TYPE_CHECKING:
@@ -84,6 +88,65 @@ def test_newest_statuses_of_one_task_are_remembered(desk: Desk) -> None:
     assert _compacted(desk).inboxes["t1"] == inbox
 
 
+def _big(desk: Desk, task_id: str, state: mesos_pb2.TaskState, size: int) -> int:
+    """Length of the status at the scheduler."""
+    status = desk.status(task_id, state)
+    status.data = bytes(size)
+    desk.update(status)
+    desk.acknowledge_all()
+    return desk.state.inboxes[task_id].received[-1].size
+
+
+def test_statuses_of_one_task_are_remembered_by_their_bytes(desk: Desk) -> None:
+    running(desk)
+    length = _big(desk, "t1", RUNNING, 100_000)
+    assert 100_000 < length < 101_000
+    for _ in range(60):
+        _big(desk, "t1", RUNNING, 100_000)
+    inbox = desk.state.inboxes["t1"]
+    kept = MAX_RECEIVED_BYTES // length
+    assert (len(inbox.received), inbox.forgotten, inbox.size) == (kept, 61 - kept, kept * length)
+    assert _compacted(desk).inboxes["t1"] == inbox
+    _big(desk, "t1", FINISHED, MAX_RECEIVED_BYTES + 1)
+    inbox = desk.state.inboxes["t1"]
+    assert desk.received("t1") == ["TASK_FINISHED"], "the newest one, however long it is"
+    assert inbox.forgotten == 61
+    assert _compacted(desk).inboxes["t1"] == inbox
+
+
+@pytest.mark.parametrize("task_id", ["ended", "never launched "])
+def test_tasks_that_are_over_are_remembered_by_their_bytes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, task_id: str
+) -> None:
+    assert MAX_ENDED_BYTES >= 2 * MAX_RECEIVED_BYTES
+    monkeypatch.setattr(forget, "MAX_ENDED_BYTES", 1 << 20)
+    running(desk, "keeper")
+    _big(desk, "keeper", RUNNING, 100_000)
+    length = 0
+    for number in range(30):
+        name = f"{task_id}{number}"
+        if task_id == "ended":
+            desk.launch(name)
+        length = _big(desk, name, FINISHED, 100_000)
+    kept = (1 << 20) // length
+    assert list(desk.state.ended_tasks) == [f"{task_id}{number}" for number in range(30 - kept, 30)]
+    assert set(desk.state.inboxes) == {"keeper", *desk.state.ended_tasks}, "who lives is not forgotten"
+    assert _compacted(desk).inboxes == desk.state.inboxes
+    first = f"{task_id}{30 - kept}"
+    _big(desk, first, RUNNING, 100_000)
+    assert first in desk.state.inboxes, "of whom there was a word just now"
+    assert list(_compacted(desk).ended_tasks) == list(desk.state.ended_tasks)
+
+
+def test_short_statuses_of_many_tasks_are_all_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forget, "MAX_ENDED_BYTES", 50_000)
+    running(desk)
+    for number in range(100):
+        desk.update(desk.status(f"ghost{number}", FINISHED))
+        desk.acknowledge_all()
+    assert len(desk.state.ended_tasks) == 100
+
+
 def _run_of(desk: Desk, framework_id: str, number: int) -> None:
     info = mesos_pb2.FrameworkInfo(user="u", name=framework_id, checkpoint=True)
     info.id.value = framework_id
@@ -112,6 +175,32 @@ def test_idle_frameworks_are_forgotten_with_their_executors_and_ids_do_not_come_
     assert list(desk.state.frameworks)[-1] == "f10", "youngest last"
     assert {executor.framework_id for executor in desk.state.ended} == set(desk.state.frameworks)
     assert desk.state.frameworks_made == MAX_IDLE_FRAMEWORKS + 4
+
+
+def _torn_down(desk: Desk, framework_id: str) -> None:
+    _run_of(desk, framework_id, 0)
+    desk.take(desk.machine.tear_down(desk.state.frameworks[framework_id], NOW))
+
+
+def test_frameworks_that_were_torn_down_are_forgotten_but_not_their_ids(desk: Desk) -> None:
+    for number in range(MAX_IDLE_FRAMEWORKS + 4):
+        _torn_down(desk, f"f{number}")
+    assert not desk.state.frameworks
+    shown = [executor.framework_id for executor in desk.state.ended]
+    assert shown == [f"f{number}" for number in range(4, MAX_IDLE_FRAMEWORKS + 4)]
+    with pytest.raises(OrderRefused, match=r"^framework\.id: this framework was torn down"):
+        _run_of(desk, "f0", 1)
+    assert _compacted(desk) == desk.state == desk.replayed()
+
+
+def test_ids_of_frameworks_that_were_torn_down_do_not_pile_up_for_ever(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MAX_TORN_DOWN == 10_000, "as agent.proto says"
+    monkeypatch.setattr(forget, "MAX_TORN_DOWN", 5)
+    for number in range(7):
+        _torn_down(desk, f"f{number}")
+    assert list(desk.state.torn_down) == [f"f{number}" for number in range(2, 7)]
 
 
 def _compacted(desk: Desk) -> AgentState:

@@ -168,6 +168,17 @@ def test_bad_uuid_in_the_list_aborts_where_that_is_wanted(uuid: bytes) -> None:
     assert len(desk.log) == before, "a later process knows nothing of the call"
 
 
+@pytest.mark.parametrize("uuid", BAD_UUIDS)
+@pytest.mark.parametrize("abort", [True, False])
+def test_list_of_an_executor_that_is_being_ended_is_not_looked_at(uuid: bytes, *, abort: bool) -> None:
+    desk = Desk(abort_on_check_failure=abort)
+    running(desk)
+    desk.take(desk.machine.shut_down(desk.executor(), NOW))
+    assert _bad_list(desk, uuid) == (200, "")
+    assert desk.events() == ["SHUTDOWN", "END"], "the only event"
+    assert desk.received("t1") == []
+
+
 @pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.parametrize("abort", [True, False])
 def test_update_before_its_launch_fails_the_check(*, abort: bool, listed: bool) -> None:

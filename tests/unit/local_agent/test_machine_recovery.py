@@ -8,7 +8,7 @@ from mesos.v1 import mesos_pb2
 from services.local_agent.core import actions
 from services.local_agent.core.actions import DestroyContainer, StartTimer, Timer, TimerKind
 from services.local_agent.core.phase import Phase
-from tests.unit.local_agent.desk import Desk, running
+from tests.unit.local_agent.desk import NOW, Desk, running
 
 RUNNING = mesos_pb2.TASK_RUNNING
 FINISHED = mesos_pb2.TASK_FINISHED
@@ -47,6 +47,23 @@ def test_window_opens_again_at_every_restart(desk: Desk, restarts: int) -> None:
     desk.fire(TimerKind.REREGISTRATION)
     assert desk.machine.phase is Phase.READY
     assert not any(isinstance(action, DestroyContainer) for action in desk.done)
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_why_an_executor_was_ended_is_not_remembered_over_a_restart(desk: Desk, *, limited: bool) -> None:
+    """Mesos' agent keeps it in memory only."""
+    running(desk)
+    if limited:
+        desk.take(desk.machine.container_limited("container-0", "Memory limit exceeded", [], NOW))
+    else:
+        desk.take(desk.machine.shut_down(desk.executor(), NOW))
+    desk.restart()
+    assert desk.executor().termination is None
+    desk.exit()
+    desk.fire(TimerKind.REREGISTRATION)
+    status = desk.state.inboxes["t1"].received[0].status
+    assert status.reason == mesos_pb2.TaskStatus.REASON_EXECUTOR_TERMINATED
+    assert (status.state, status.message) == (mesos_pb2.TASK_FAILED, "Executor terminated")
 
 
 def test_restart_without_executors_needs_no_window(desk: Desk) -> None:

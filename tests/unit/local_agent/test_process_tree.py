@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
-from services.local_agent.containers.process_tree import Process, find_session_leader, members, read_process
+from services.local_agent.containers.process_tree import (
+    Process,
+    find_session_leader,
+    kill_orphaned_session,
+    members,
+    read_process,
+)
 
 
 def process(pid: int, parent: int, group: int, session: int) -> Process:
@@ -62,3 +69,63 @@ def test_session_leader_is_found_by_its_environment() -> None:
         assert found is not None
         assert found.pid == child.pid
         assert find_session_leader(b"MARK=elsewhere") is None
+
+
+def _orphaned_session(variable: str) -> tuple[Process, int]:
+    """A session whose leader has died; returns the leader's row and the pid of a child that lives on."""
+    script = "sleep 1002 </dev/null >/dev/null 2>&1 & echo $!; read _"
+    leader = subprocess.Popen(
+        ["sh", "-c", script],
+        env={**os.environ, "MARK": variable},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert leader.stdout is not None
+    child = int(leader.stdout.readline())
+    row = read_process(leader.pid)
+    assert row is not None
+    leader.communicate(b"\n", timeout=30)
+    return row, child
+
+
+def test_orphaned_session_is_killed_when_a_member_proves_whose_it_is() -> None:
+    leader, child = _orphaned_session("/sandbox/1")
+    try:
+        assert kill_orphaned_session(leader.pid, leader.start_ticks, b"MARK=/sandbox/2") == set()
+        assert kill_orphaned_session(leader.pid, leader.start_ticks, b"MARK=/sandbox") == set()
+        left = read_process(child)
+        assert left is not None
+        assert left.session == leader.pid
+        assert kill_orphaned_session(leader.pid, leader.start_ticks, b"MARK=/sandbox/1") == {child}
+        ended = read_process(child)
+        assert ended is None or ended.state in "ZX"
+    finally:
+        _kill(child)
+
+
+def test_number_that_came_to_somebody_else_is_left_alone() -> None:
+    stranger = subprocess.Popen(
+        ["sh", "-c", "sleep 1003 & echo $!; wait"],
+        env={**os.environ, "MARK": "/sandbox/1"},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert stranger.stdout is not None
+    child = int(stranger.stdout.readline())
+    try:
+        row = read_process(stranger.pid)
+        assert row is not None
+        # Older than the process that has the number now.
+        assert kill_orphaned_session(stranger.pid, row.start_ticks - 1, b"MARK=/sandbox/1") == set()
+        assert stranger.poll() is None
+    finally:
+        _kill(child)
+        stranger.communicate(timeout=30)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

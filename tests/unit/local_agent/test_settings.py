@@ -27,7 +27,7 @@ def test_defaults_are_those_of_mesos() -> None:
     ("flags", "named"),
     [
         ([], "--work-dir"),
-        (["--work-dir", "/w", "--executor-registration-timeout", "5s"], "--executor-registration-timeout"),
+        (["--work-dir", "/w", "--executor-registration-timeout", "5"], "--executor-registration-timeout"),
         (["--work-dir", "/w", "--executor-reregistration-timeout", "16secs"], "--executor-reregistration-timeout"),
         (["--work-dir", "/w", "--port", "70000"], "--port"),
         (["--work-dir", "/w", "--ip", "0.0.0.0"], "--ip"),
@@ -38,6 +38,9 @@ def test_defaults_are_those_of_mesos() -> None:
         (["--work-dir", "/w", "--resources", "cpus"], "--resources"),
         (["--work-dir", "/w", "--resources", "cpus:many"], "--resources"),
         (["--work-dir", "/w", "--resources", "ports:[1]"], "--resources"),
+        (["--work-dir", "/w", "--resources", "cpus:-1"], "--resources"),
+        (["--work-dir", "/w", "--resources", "mem:nan"], "--resources"),
+        (["--work-dir", "/w", "--colour_of_sky", "blue"], "--colour_of_sky"),
         (["--work-dir", "/w", "--jwt-secret-key", "/no/such/file"], "--jwt-secret-key"),
         (["--work-dir", "/w", "--jwt-secret-key", "/dev/null"], "--jwt-secret-key"),
         (["--work-dir", "/w", "--authenticate-http-executors"], "--authenticate-http-executors"),
@@ -55,7 +58,24 @@ def test_mistakes_are_named(flags: list[str], named: str, capsys: pytest.Capture
     with pytest.raises(SystemExit) as ended:
         settings.parse(flags)
     assert ended.value.code == 2
-    assert f"{named}" in capsys.readouterr().err.splitlines()[-1]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1, "the mistake, not the usage"
+    assert f"{named}" in said[0]
+    assert "see --help" in said[0]
+
+
+def test_flags_may_be_spelled_as_mesos_does_and_values_stay_as_they_are() -> None:
+    flags = ["--work_dir=/w_x", "--run_dir", "/r_x", "--no-switch_user", "--recover=cleanup", "--hostname", "a_b"]
+    parsed = settings.parse(flags)
+    assert (parsed.work_dir, parsed.run_dir, parsed.hostname) == ("/w_x", "/r_x", "a_b")
+    assert parsed.cleanup
+    assert not parsed.launcher.switch_user
+
+
+@pytest.mark.parametrize(("text", "mesos"), [("5s", "5secs"), ("1.5m", "90secs"), ("2h", "2hrs"), ("7ms", "7ms")])
+def test_times_may_be_short(text: str, mesos: str) -> None:
+    parsed = settings.parse(["--work-dir", "/w", "--executor-registration-timeout", text])
+    assert parsed.executor_registration_timeout == durations.parse(mesos)
 
 
 def test_unix_socket_is_off_unless_asked_for_and_lies_in_the_run_dir() -> None:

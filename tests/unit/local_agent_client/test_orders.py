@@ -23,6 +23,19 @@ def variables(info: mesos_pb2.TaskInfo) -> dict[str, str]:
     return {entry.name: entry.value for entry in info.executor.command.environment.variables}
 
 
+@pytest.mark.parametrize("error", [KeyError, OSError])
+def test_a_user_whom_nobody_knows_by_name_is_called_by_number(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """As in a container of `docker run --user 4711`; KeyError up to Python 3.12, OSError later."""
+
+    def nobody() -> str:
+        raise error("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert orders.framework_info().user == str(os.getuid())
+
+
 def test_a_text_is_split_as_a_shell_does_and_no_shell_is_involved() -> None:
     command = orders.task_info(Order(executor="prog --flag 'two words'")).executor.command
     assert (command.shell, command.value, list(command.arguments)) == (
