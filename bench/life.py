@@ -100,6 +100,38 @@ def chain(anchor: Anchor, length: int) -> float:
     return launched.received_at[-1] - launched.launch_written_at
 
 
+def parallel(anchor: Anchor, count: int) -> float:
+    """Seconds from LAUNCH to TASK_FINISHED of `true`, `count` times side by side."""
+    settle()
+    launched = anchor.launch(task(*(process("true", f"p{i}") for i in range(count))))
+    state = launched.wait_end()
+    if state != "TASK_FINISHED":
+        raise RuntimeError(f"{count} processes side by side: {state}")
+    return launched.received_at[-1] - launched.launch_written_at
+
+
+def handover(anchor: Anchor, gate: Gate, watch: ExecWatch | None) -> float:
+    """Seconds from the end of a process to the fork of the one that waits for it.
+
+    Without a watch: from the last command of the one to the first of the other.
+    """
+    first = process(f"sleep 0.05; echo $$ $EPOCHREALTIME > {gate.path}", "first")
+    second = process(f"echo $$ $EPOCHREALTIME > {gate.path}", "second")
+    settle()
+    if watch is not None:
+        watch.forget()
+    launched = anchor.launch(task(first, second, constraints=[{"order": ["first", "second"]}]), watch=False)
+    (one, ended), (other, begun) = gate.read().split(), gate.read().split()
+    seen = watch.exit_to_fork(int(one), int(other)) if watch is not None else None
+    launched.watch()
+    launched.wait_end()
+    if watch is None:
+        return monotonic_of(begun) - monotonic_of(ended)
+    if seen is None:
+        raise RuntimeError(f"exit of {one} or fork of {other} was not seen")
+    return seen
+
+
 def kill_to_update(anchor: Anchor) -> float:
     """Seconds from KILL on the wire to TASK_KILLED at the agent; the process obeys SIGTERM."""
     launched = anchor.launch(task(process("exec sleep 3600")))

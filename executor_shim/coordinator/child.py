@@ -6,9 +6,9 @@ import errno
 import os
 import pwd
 import signal
-import stat
 
-from executor_shim.coordinator import linux
+from executor_shim.coordinator import linux, tag
+from executor_shim.coordinator.logfile import LogRules, Unwritable, open_log
 from executor_shim.coordinator.tree import MARKER, new_marker
 
 TYPE_CHECKING = False
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _CHANGED_HERE = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
                  signal.SIGTERM, signal.SIGCHLD}  # fmt: skip
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
-_OPEN_LOG = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _OPEN_DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -39,7 +38,7 @@ _RESET = sorted(_CHANGED_HERE | _inherited())
 class Command:
     """What to execute and as what. All strings as the kernel takes them; relative paths are relative to `sandbox`."""
 
-    __slots__ = ("argv", "cwd", "env", "marker", "profile", "sandbox", "stderr", "stdout", "user")
+    __slots__ = ("argv", "cwd", "env", "logging", "marker", "profile", "sandbox", "stderr", "stdout", "user")
 
     def __init__(
         self,
@@ -52,6 +51,7 @@ class Command:
         stdout: bytes = b"",
         stderr: bytes = b"",
         profile: bytes = b"",
+        logging: LogRules | None = None,
     ) -> None:
         self.argv = argv
         self.env = env
@@ -63,10 +63,11 @@ class Command:
         self.stderr = stderr
         self.profile = profile
         """File that bash reads first, if it exists."""
+        self.logging = logging or LogRules()
         self.marker = new_marker()
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The command cannot be carried out, for a reason that is not the kernel's."""
 
 
@@ -79,21 +80,22 @@ class _Progress:
         self.step = b"start"
 
 
-def run(command: Command, report: int, output: int, parent: int) -> NoReturn:
+def run(command: Command, report: int, outputs: tuple[int, int] | None, parent: int) -> NoReturn:
     """Become the command. Writes `step: reason` to `report` and exits with 127 if that fails.
 
     Args:
         command: what to become.
         report: write end of a pipe that exec closes.
-        output: descriptor for stdout and stderr, or -1 to open the command's files.
+        outputs: descriptors for stdout and stderr; the command's files, if it has any, are only tried then. None: the
+            files themselves.
         parent: pid of the coordinator.
     """
     progress = _Progress()
     try:
-        _become(command, output, parent, progress)
+        _become(command, outputs, parent, progress)
     except OSError as error:
         reason = error.strerror or "unknown error"
-    except _Refused as error:
+    except (Refused, Unwritable) as error:
         reason = str(error)
     except BaseException as error:  # noqa: BLE001 - nothing may unwind into the coordinator's own frames
         reason = f"internal error: {type(error).__name__}"
@@ -103,7 +105,7 @@ def run(command: Command, report: int, output: int, parent: int) -> NoReturn:
         os._exit(127)
 
 
-def _become(command: Command, output: int, parent: int, progress: _Progress) -> NoReturn:
+def _become(command: Command, outputs: tuple[int, int] | None, parent: int, progress: _Progress) -> NoReturn:
     os.setsid()
     # All signals are blocked since before the fork: none may reach the coordinator's handlers in here.
     signal.set_wakeup_fd(-1)
@@ -113,7 +115,7 @@ def _become(command: Command, output: int, parent: int, progress: _Progress) -> 
     os.umask(0o022)
 
     progress.step = f"user {command.user!r}".encode("utf-8", "replace")
-    account = _account(command.user)
+    account = account_of(command.user)
     progress.step = b"sandbox " + command.sandbox
     sandbox = os.open(command.sandbox, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     made = None
@@ -129,9 +131,10 @@ def _become(command: Command, output: int, parent: int, progress: _Progress) -> 
         made = directory
     if account is not None:
         progress.step = f"user {command.user!r}".encode("utf-8", "replace")
-        os.setgroups(os.getgrouplist(account.pw_name, account.pw_gid))
-        os.setgid(account.pw_gid)
-        os.setuid(account.pw_uid)
+        for pipe in outputs or ():
+            # Else it could not open its own /dev/stdout.
+            os.fchown(pipe, account.pw_uid, account.pw_gid)
+        change_user(account)
 
     # A change of user resets it, so not before. The parent may have died in between.
     progress.step = b"prctl"
@@ -139,18 +142,17 @@ def _become(command: Command, output: int, parent: int, progress: _Progress) -> 
     if os.getppid() != parent:
         os._exit(127)
 
+    progress.step = b"tag"
+    tag.wear(command.marker)
     progress.step = b"sandbox " + command.sandbox
     os.fchdir(sandbox)
     progress.step = b"stdin /dev/null"
     os.dup2(os.open(b"/dev/null", os.O_RDONLY), 0)
-    if output >= 0:
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-    else:
-        progress.step = b"stdout " + command.stdout
-        os.dup2(_open_log(command.stdout), 1)
-        progress.step = b"stderr " + command.stderr
-        os.dup2(_open_log(command.stderr), 2)
+    for fd, label, path in ((1, b"stdout ", command.stdout), (2, b"stderr ", command.stderr)):
+        progress.step = label + path
+        file = open_log(path) if path else os.open(b"/dev/null", os.O_WRONLY)
+        os.dup2(file if outputs is None else outputs[fd - 1], fd)
+        os.close(file)
     env = _environment(command)
     if command.cwd:
         progress.step = b"cwd " + command.cwd
@@ -159,19 +161,26 @@ def _become(command: Command, output: int, parent: int, progress: _Progress) -> 
     _exec(command.argv, env)
 
 
-def _account(user: str) -> pwd.struct_passwd | None:
-    """The account to change to; None: stay as we are."""
+def account_of(user: str) -> pwd.struct_passwd | None:
+    """The account to change to; None: stay as we are. Raises Refused."""
     if not user:
         return None
     try:
         account = pwd.getpwnam(user)
     except KeyError:
-        raise _Refused("unknown") from None
+        raise Refused("unknown") from None
     if account.pw_uid == os.geteuid():
         return None
     if os.geteuid() != 0:
-        raise _Refused("only root can start processes as another user")
+        raise Refused("only root can start processes as another user")
     return account
+
+
+def change_user(account: pwd.struct_passwd) -> None:
+    """Be somebody else for good, with all groups that they are in. Raises OSError."""
+    os.setgroups(os.getgrouplist(account.pw_name, account.pw_gid))
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
 
 
 def _inside(sandbox: bytes, directory: bytes) -> bytes:
@@ -216,17 +225,6 @@ def _open_directory(here: int, name: bytes, account: pwd.struct_passwd | None) -
     if account is not None and os.fstat(made).st_uid == os.geteuid():
         os.fchown(made, account.pw_uid, account.pw_gid)
     return made
-
-
-def _open_log(path: bytes) -> int:
-    if not path:
-        return os.open(b"/dev/null", os.O_WRONLY)
-    # A FIFO that nobody reads would block here for ever: do not wait, and take nothing but files.
-    fd = os.open(path, _OPEN_LOG, 0o644)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        raise _Refused("not a regular file")
-    os.set_blocking(fd, True)
-    return fd
 
 
 _OWN_NAME: list[bytes] = []

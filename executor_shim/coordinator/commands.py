@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import isfinite
 
+from executor_shim.coordinator.logfile import LogRules
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,9 +77,23 @@ def _env(value: Any, place: str) -> dict[bytes, bytes]:
 
 
 def _count(value: Any, place: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 32:
-        raise CommandError(f"{place}: must be a number from 0 to 4294967295")
+    return _whole(value, place, (1 << 32) - 1)
+
+
+def _whole(value: Any, place: str, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise CommandError(f"{place}: must be a number from 0 to {most}")
     return value
+
+
+def _logging(value: Any, place: str) -> LogRules:
+    if not isinstance(value, dict):
+        raise CommandError(f"{place}: must be an object")
+    console = value.get("console")
+    if not isinstance(console, bool):
+        raise CommandError(f"{place}.console: must be true or false")
+    limit = _whole(value.get("limit"), f"{place}.limit", (1 << 63) - 1)
+    return LogRules(console=console, limit=limit, backups=_count(value.get("backups"), f"{place}.backups"))
 
 
 def _time(value: Any, place: str) -> float:
@@ -102,7 +118,7 @@ COMMANDS: dict[str, dict[str, Check]] = {
     "beat": {},
     "start": {
         "task": _name, "process": _name, "run": _count, "argv": _argv, "env": _env, "cwd": _path, "user": _text,
-        "stdout": _path, "stderr": _path, "profile": _path, "sandbox": _absolute,
+        "stdout": _path, "stderr": _path, "profile": _path, "sandbox": _absolute, "logging": _logging,
     },
     "terminate": {"task": _name, "kill_at": _time},
     "hard": {"task": _text, "at": _time},
@@ -111,6 +127,7 @@ COMMANDS: dict[str, dict[str, Check]] = {
         "sandbox": _absolute,
     },
     "stop_probes": {"task": _name},
+    "stop": {"task": _name, "process": _name, "run": _count},
     "forget": {"task": _name},
     "settle": {"task": _name, "process": _name, "below": _count},
     "stream": {},

@@ -39,6 +39,11 @@ class Ending:
         """Everything is being killed for good; no driver and no process is started any more."""
         return self._code is not None
 
+    @property
+    def begun(self) -> bool:
+        """The executor is to go, now or when all is over."""
+        return self._code is not None or self.deadline is not None
+
     def terminate(self, deadline: float) -> None:
         """Mesos wants the executor to be gone by `deadline`; a later call may only make it earlier."""
         self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
@@ -58,7 +63,7 @@ class Ending:
             driver: a driver is alive.
             now: time.
         """
-        if self._code is None and self.deadline is None:
+        if not self.begun:
             return None
         if not quiet:
             self._exit_at = INFINITY

@@ -6,9 +6,11 @@ import os
 import signal
 import time
 
-from executor_shim.coordinator import spawn, tree
+from executor_shim.coordinator import linux, spawn, tag, tree
 from executor_shim.coordinator.child import Command
 from executor_shim.coordinator.commands import CommandError
+from executor_shim.coordinator.execs import Execs
+from executor_shim.coordinator.family import Evidence, only
 from executor_shim.coordinator.runs import EXITED, FORKED, NOT_STARTED, RUNNING, Orphan, Probe, Run, Task
 
 TYPE_CHECKING = False
@@ -18,15 +20,15 @@ if TYPE_CHECKING:
 
     from executor_shim.coordinator.family import Family
     from executor_shim.coordinator.poller import Poller
+    from executor_shim.coordinator.pumps import Pumps
     from executor_shim.coordinator.wire import Message
 
 _MAX_PASSES = 50
 """Rounds of reaping until the loop gets its turn: a fork storm must not keep it from the clock."""
 
-_MANY_PIPES = 128
-
 LOST = "exit status lost"
 BEING_KILLED = "task is being killed"
+GIVEN_UP = "given up by the runner"
 
 
 class Hands:
@@ -36,6 +38,7 @@ class Hands:
         self,
         family: Family,
         poller: Poller,
+        pumps: Pumps,
         tell: Callable[[Message], None],
         refused: Callable[[str], bool],
         in_grace: Callable[[str], bool],
@@ -48,6 +51,7 @@ class Hands:
         Args:
             family: own children.
             poller: where pipes are watched.
+            pumps: move the output of runs whose files are not simply their own.
             tell: sends an event to the driver.
             refused: whether nothing of this task may be started any more.
             in_grace: whether a task was asked to end: a shell dies of SIGTERM at once, what it started has time until
@@ -58,14 +62,14 @@ class Hands:
         """
         self.tasks: dict[str, Task] = {}
         self._family = family
-        self._poller = poller
+        self._execs = Execs(poller, self._exec_known)
+        self._pumps = pumps
         self._tell = tell
         self._refused = refused
         self._in_grace = in_grace
         self._orphaned = orphaned
         self._probe_ended = probe_ended
         self._emptied = emptied
-        self._pipes: dict[Run, int] = {}
         self._ended: list[Run] = []
         self._bereaved: set[str] = set()
         self.unfinished = False
@@ -98,37 +102,56 @@ class Hands:
             run.state, run.error = NOT_STARTED, BEING_KILLED
         else:
             try:
-                run.pid, pipe = spawn.spawn(command)
+                run.pid, pipe = self._spawn(run, command)
             except OSError as error:
                 run.state, run.error = NOT_STARTED, f"fork: {error.strerror}"
             else:
-                if len(self._pipes) > _MANY_PIPES:
-                    # Descriptors are few; most of these have had their exec by now.
-                    for other in list(self._pipes):
-                        self._exec_known(other)
                 proc = tree.read(run.pid)
                 run.ticks = proc.ticks if proc is not None else 0
                 self._family.born(run)
-                self._pipes[run] = pipe
-                self._poller.add(pipe, lambda: self._exec_known(run))
+                self._execs.watch(run, pipe)
         self._tell_run(run)
 
-    def _exec_known(self, run: Run) -> None:
-        error = spawn.exec_error(self._pipes[run])
-        if error is None:
-            return
-        self._close_pipe(run)
+    def _spawn(self, run: Run, command: Command) -> tuple[int, int]:
+        if not command.logging.pumped:
+            return spawn.spawn(command)
+        outputs = self._pumps.open(run, command)
+        try:
+            return spawn.spawn(command, outputs)
+        except OSError:
+            self._pumps.drop(run)
+            raise
+        finally:
+            for fd in outputs:
+                os.close(fd)
+
+    def stop(self, key: str, process: str, number: int) -> None:
+        """SIGKILL to one run that was given up. One that has not been started never will be: its record says so."""
+        task = self.task(key)
+        run = task.runs.get((process, number))
+        if run is None:
+            if number < task.floors.get(process, 0):
+                return
+            run = task.runs[process, number] = Run(key, process, number, "", 0.0)
+            run.state, run.error = NOT_STARTED, GIVEN_UP
+        elif run.pid and not run.over:
+            # Ours and not reaped, so the number is still its own; a group only once it has made one.
+            for kill in (os.kill, os.killpg):
+                try:
+                    kill(run.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+                except PermissionError as error:
+                    task.complain(f"kill of process {run.pid}: {error.strerror}")
+        self._tell_run(run)
+
+    def _exec_known(self, run: Run, error: str) -> None:
         if error:
             run.state, run.error = NOT_STARTED, error
+            self._pumps.drop(run)
         else:
             run.state = RUNNING
         self._tell_run(run)
-
-    def _close_pipe(self, run: Run) -> None:
-        pipe = self._pipes.pop(run, -1)
-        if pipe >= 0:
-            self._poller.remove(pipe)
-            os.close(pipe)
 
     # -- reaping
 
@@ -148,7 +171,10 @@ class Hands:
                 driver = self._reap_one(status) or driver
             again = self._take_in()
         self.unfinished = again
-        self._family.tidy()
+        self._pumps.look_for_stopped()
+        if not self.unfinished:
+            # Orphans yet to come may have the marker of what is gone.
+            self._family.tidy()
         while self._ended:
             self._tell_run(self._ended.pop(0))
         if not self.unfinished:
@@ -173,6 +199,8 @@ class Hands:
         code = status.si_status if status.si_code == os.CLD_EXITED else None
         number = None if status.si_code == os.CLD_EXITED else status.si_status
         self._family.died(pid)
+        if child is None and self._pumps.died(pid, linux.now()):
+            return None
         if child is None:
             # An orphan that died before it was noticed needs nothing more.
             return (pid, -1 if code is None else code, number or 0) if pid == self.driver else None
@@ -187,8 +215,8 @@ class Hands:
     def _end(self, run: Run, code: int | None, number: int | None, *, core: bool) -> None:
         if run.state == FORKED:
             # The pipe is at its end: exec or an error comes before the exit.
-            self._exec_known(run)
-            self._close_pipe(run)
+            self._execs.look(run)
+            self._execs.drop(run)
         if run.state == NOT_STARTED:
             return
         run.state = EXITED
@@ -196,24 +224,42 @@ class Hands:
         run.exited_at = time.time()
         if code is None and number is None:
             run.error = LOST
-        self._ended.append(run)
+        if self._pumps.flush(run, linux.now()):
+            # Whoever hears of an exit will look for the reason in the log.
+            self._family.hold(run.task)
+        else:
+            self._ended.append(run)
+
+    def flushed(self, run: Run) -> None:
+        """The last output of a run that has ended is written."""
+        self._family.release(run.task)
+        self._tell_run(run)
+        if self.unfinished:
+            self._bereaved.add(run.task)
+        elif not self._family.alive(run.task):
+            self._emptied(run.task)
 
     def _take_in(self) -> bool:
         """Adopt new children. Returns True when one of them has died since: its own orphans came after the look."""
-        now = tree.own_children()
+        now = set(tree.own_children()) - self.helpers()
         died = False
         for pid in now:
-            if pid in self._family.children or pid == self.driver:
+            if pid in self._family.children:
                 continue
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 died = True
                 continue
-            orphan = self._family.adopt(pid, os.getsid(pid), tree.marker_of, self.tasks, self._bereaved)
+            evidence = Evidence(tag.read(pid), tree.marker_of(pid), os.getsid(pid))
+            orphan = self._family.adopt(pid, evidence, self.tasks)
             self._cut_off(orphan)
             self._orphaned(orphan.task, pid)
         if len(now) < len(self._family.children):
-            self._find_lost(set(now))
+            self._find_lost(now)
         return died
+
+    def helpers(self) -> set[int]:
+        """Children that belong to no task: the driver and the log pumps."""
+        return {self.driver} | self._pumps.pids
 
     def _cut_off(self, orphan: Orphan) -> None:
         # A probe that was answered leaves nothing behind.
@@ -255,11 +301,16 @@ class Hands:
         task.floors[process] = max(below, task.floors.get(process, 0))
 
     def forget(self, key: str) -> None:
-        """Drop all records of a task. Raises CommandError when something of it is alive."""
+        """Drop all records of a task; strays then go to the last that lives. Raises CommandError if it has some."""
         alive = self._family.alive(key)
         if alive:
             raise CommandError(f"forget.task: {alive} of its processes are alive")
         self.tasks.pop(key, None)
+        last = only(self.tasks)
+        # One that has nothing alive may be over, and told of.
+        for orphan in self._family.strays() if last and self._family.alive(last) else ():
+            orphan.task = last
+            self._orphaned(last, orphan.pid)
 
     def _tell_run(self, run: Run) -> None:
         # As long as orphans are not all taken in, "nothing is left" cannot be said.

@@ -8,6 +8,7 @@ import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -33,6 +34,12 @@ def forbid_inspection() -> None:
 def die_with_parent(signal_number: int) -> None:
     """Be sent this signal when the parent dies. Call it after a change of user, which resets it. Raises OSError."""
     _set(_PR_SET_PDEATHSIG, signal_number)
+
+
+def set_name(name: bytes) -> None:
+    """What ps calls this process; up to 15 bytes. Raises OSError."""
+    buffer = ctypes.create_string_buffer(name)
+    _set(_PR_SET_NAME, ctypes.addressof(buffer))
 
 
 def _set(option: int, value: int) -> None:

@@ -14,6 +14,7 @@ from executor_shim.coordinator.family import Family
 from executor_shim.coordinator.hands import Hands
 from executor_shim.coordinator.poller import Poller
 from executor_shim.coordinator.probing import Probes
+from executor_shim.coordinator.pumps import Pumps
 from executor_shim.coordinator.slayer import Slayer
 
 TYPE_CHECKING = False
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from executor_shim.coordinator.launch import Launcher
     from executor_shim.coordinator.options import Options
+    from executor_shim.coordinator.runs import Run
     from executor_shim.coordinator.wire import Message
 
 BEAT = 2.0
@@ -55,9 +57,11 @@ class Coordinator:
         )
         self._slayer = Slayer(self._family, self._link.tell)
         self._probes = Probes(self._family, self._poller, self._link.tell, self._refuses)
+        self._pumps = Pumps(self._poller, self._flushed, log)
         self._hands = Hands(
             self._family,
             self._poller,
+            self._pumps,
             self._link.tell,
             self._refuses,
             self._slayer.in_grace,
@@ -80,6 +84,7 @@ class Coordinator:
             "probe": lambda f: self._probes.start(f, self._now),
             "stop_probes": lambda f: self._probes.cancel(self._now, f["task"]),
             "forget": self._on_forget,
+            "stop": lambda f: self._hands.stop(f["task"], f["process"], f["run"]),
             "settle": lambda f: self._hands.settle(f["task"], f["process"], f["below"]),
             "stream": lambda _: self._link.keep_stream(),
             "end": self._on_end,
@@ -110,6 +115,7 @@ class Coordinator:
             code = self._check_end()
             if code is not None:
                 self._link.kill_driver()
+                self._pumps.kill_all()
                 return code
 
     def _guard(self, step: Callable[[], None]) -> None:
@@ -125,7 +131,8 @@ class Coordinator:
                 self._complain({}, text)
 
     def _due(self) -> float:
-        due = min(self._beat_at, self._link.due(), self._slayer.due(), self._probes.due(), self._ending.due())
+        parts = (self._link, self._slayer, self._probes, self._pumps, self._ending)
+        due = min(self._beat_at, *(part.due() for part in parts))
         return max(0.0 if self._hands.unfinished else due, self._pause_until)
 
     def _tick_reap(self) -> None:
@@ -145,6 +152,7 @@ class Coordinator:
     def _tick_hands(self) -> None:
         self._probes.tick(self._now)
         self._slayer.tick(self._now)
+        self._pumps.tick(self._now)
 
     def _tick_driver(self) -> None:
         if not self._ending.ending:
@@ -153,9 +161,10 @@ class Coordinator:
                 self._hands.driver = started
 
     def _check_end(self) -> int | None:
-        return self._ending.check(
-            quiet=not self._family.children and self._slayer.idle, driver=self._link.pid > 0, now=self._now
-        )
+        if not self._ending.begun:
+            return None
+        quiet = not self._family.children and self._slayer.idle and self._pumps.finish(self._now)
+        return self._ending.check(quiet=quiet, driver=self._link.pid > 0, now=self._now)
 
     # -- the driver
 
@@ -198,6 +207,8 @@ class Coordinator:
     def _on_forget(self, fields: dict[str, Any]) -> None:
         self._hands.forget(fields["task"])
         self._slayer.forget(fields["task"])
+        if not self._hands.tasks:
+            self._slayer.kill_strays(self._now)
 
     def _on_end(self, fields: dict[str, Any]) -> None:
         self._end(fields["code"])
@@ -210,6 +221,9 @@ class Coordinator:
 
     def _refuses(self, task: str) -> bool:
         return self._slayer.refuses(task, self._now)
+
+    def _flushed(self, run: Run) -> None:
+        self._hands.flushed(run)
 
     def _emptied(self, task: str) -> None:
         self._slayer.emptied(task, self._now)

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HELP = """\
-usage: trivet-executor --services DIR [--linger SECS] [--service-deadline SECS] [--ack-timeout SECS]
+usage: trivet-executor --services DIR [OPTION VALUE]...
 
 The executor that a Mesos agent launches: parent of all processes of its tasks.
 
@@ -16,15 +16,29 @@ The executor that a Mesos agent launches: parent of all processes of its tasks.
   --service-deadline SECS  give a task up when the services have not come so long after its launch (default 60)
   --ack-timeout SECS       end without the acknowledgement of a task's terminal status when it has not come so long
                            after it was sent (default 60)
+  --preserve-env           processes get the executor's environment too, the agent's token excepted
   --help                   show this
   --version                show the version
+
+What becomes of the output of processes whose logger the task does not set:
+
+  --process-logger-destination WHERE  file (default), console (the executor's own stdout and stderr), both or none
+  --process-logger-mode MODE          standard (default), or rotate: files never get longer than the limit
+  --rotate-log-size-mb MIB            the limit (default 100)
+  --rotate-log-backups N              older files that are kept, .1 is the newest (default 5)
 """
 
 _SECONDS = ("--linger", "--service-deadline", "--ack-timeout", "--beat-timeout")
-_FLAGS = ("--help", "--version")
+_FLAGS = ("--help", "--version", "--preserve-env")
+_WORDS = {
+    "--process-logger-destination": ("file", "console", "both", "none"),
+    "--process-logger-mode": ("standard", "rotate"),
+}
+# Thermos: what a limit and a number of backups must be at least.
+_NUMBERS = {"--rotate-log-size-mb": 1 << 40, "--rotate-log-backups": (1 << 31) - 1}
 # For tests: another driver (JSON list), and how long a driver may be silent.
 _HIDDEN = ("--driver-argv", "--beat-timeout")
-_KNOWN = ("--services", *_SECONDS, "--driver-argv")
+_KNOWN = ("--services", *_SECONDS, *_WORDS, *_NUMBERS, "--driver-argv")
 
 
 class OptionError(Exception):
@@ -44,27 +58,27 @@ class Options:
         """
         self.values: dict[str, str] = {}
         self.handed_on: list[str] = []
-        """What the driver gets: everything except what is only for the coordinator, verbatim."""
+        """What the driver gets, in pairs of name and value: everything except what is only for the coordinator."""
         rest = list(argv)
         while rest:
             given = rest.pop(0)
             name, equals, value = given.partition("=")
             if name in _FLAGS and not equals:
-                self.values[name] = ""
+                self.values[name] = "yes"
+                if name == "--preserve-env":
+                    self.handed_on += [name, "yes"]
                 continue
             if name not in _KNOWN:
                 raise OptionError(f"{name}: unknown option")
-            taken = [given]
             if not equals:
                 if not rest:
                     raise OptionError(f"{name}: needs a value")
                 value = rest.pop(0)
-                taken.append(value)
             self._check(name, value)
             self.values[name] = value
             if name not in _HIDDEN:
-                self.handed_on += taken
-        if "--services" not in self.values and not any(flag in self.values for flag in _FLAGS):
+                self.handed_on += [name, value]
+        if "--services" not in self.values and not any(flag in self.values for flag in ("--help", "--version")):
             raise OptionError("--services: missing")
 
     @staticmethod
@@ -78,6 +92,12 @@ class Options:
                 seconds = -1.0
             if not 0 <= seconds < float("inf"):
                 raise OptionError(f"{name}: must be a number of seconds, 0 or more")
+        elif name in _WORDS and value not in _WORDS[name]:
+            raise OptionError(f"{name}: must be {' or '.join(_WORDS[name])}")
+        elif name in _NUMBERS:
+            number = int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
+            if not 1 <= number <= _NUMBERS[name]:
+                raise OptionError(f"{name}: must be a whole number, 1 or more")
 
     @property
     def beat_timeout(self) -> float:

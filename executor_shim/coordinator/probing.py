@@ -71,7 +71,7 @@ class Probes:
         read_end, write_end = os.pipe()
         try:
             os.set_blocking(read_end, False)
-            probe.pid, exec_pipe = spawn.spawn(command, write_end)
+            probe.pid, exec_pipe = spawn.spawn(command, (write_end, write_end))
         except OSError:
             os.close(read_end)
             raise

@@ -77,6 +77,11 @@ class Slayer:
         for task in self._inhabited():
             self._kills.kill(task, now)
 
+    def kill_strays(self, now: float) -> None:
+        """SIGKILL to what is nobody's: no task is left that it could belong to."""
+        if self._family.strays():
+            self._kills.kill(STRAYS, now)
+
     def _inhabited(self) -> set[str]:
         return {child.task for child in self._family.children.values()} | {STRAYS}
 
@@ -135,7 +140,7 @@ class Slayer:
             procs,
             os.getpid(),
             owned=lambda top: top in children and children[top].task == key,
-            excluded=(self.hands.driver,),
+            excluded=self.hands.helpers(),
             pinned_sids=self._family.leaders(key),
             markers=markers,
             foreign=task.foreign if task is not None else {},

@@ -7,15 +7,20 @@ import signal
 
 from executor_shim.coordinator import child
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
 _EVERY_SIGNAL = signal.valid_signals()
 
 
-def spawn(command: child.Command, output: int = -1) -> tuple[int, int]:
+def spawn(command: child.Command, outputs: tuple[int, int] | None = None) -> tuple[int, int]:
     """Fork a child that becomes `command`. Does not wait for it.
 
     Args:
         command: what to become.
-        output: descriptor for its stdout and stderr; -1: the command's own files.
+        outputs: descriptors for its stdout and stderr; None: the command's own files.
 
     Returns:
         pid, and the read end of a pipe (non-blocking): end of file means that exec has happened, text is the error.
@@ -28,14 +33,7 @@ def spawn(command: child.Command, output: int = -1) -> tuple[int, int]:
     read_end, write_end = os.pipe()
     try:
         os.set_blocking(read_end, False)
-        # A signal between fork and the child's own dispositions would write into the parent's wake-up pipe.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _EVERY_SIGNAL)
-        try:
-            pid = os.fork()
-            if pid == 0:
-                child.run(command, write_end, output, parent)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        pid = fork(lambda: child.run(command, write_end, outputs, parent))
     except OSError:
         os.close(read_end)
         raise
@@ -53,3 +51,16 @@ def exec_error(pipe: int) -> str | None:
         return os.read(pipe, 4096).decode("utf-8", "replace")
     except BlockingIOError:
         return None
+
+
+def fork(work: Callable[[], NoReturn]) -> int:
+    """Fork a child that does `work` with all signals blocked. Returns its pid. Raises OSError."""
+    # A signal between fork and the child's own dispositions would write into the parent's wake-up pipe.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _EVERY_SIGNAL)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            work()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid

@@ -109,7 +109,7 @@ def _over(s: Situation) -> Step:
     # Of a task that came to its own end the reporter has more to say: it gets more time, unless the executor goes.
     presses = s.executor_ends or s.phase == link_pb2.TASK_PHASE_KILLED
     at = max(s.commanded_at or 0.0, s.empty_since) + (ANSWER_SECS if presses else PATIENCE_SECS)
-    return _report(s, at, _OVER[s.phase], "Ended while the reporter was away")
+    return _report(s, at, _OVER[s.phase], "Ended; the reporter did not answer in time")
 
 
 def _report(s: Situation, at: float, state: str, message: str) -> Step:

@@ -46,6 +46,7 @@ class Environment:
         "executor_id",
         "framework_id",
         "host_sandbox",
+        "inherited",
         "libprocess_id",
         "path",
         "recovery_timeout",
@@ -79,6 +80,8 @@ class Environment:
         self.shutdown_grace = _duration(environ, "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", _SHUTDOWN_GRACE)
         self.recovery_timeout = _duration(environ, "MESOS_RECOVERY_TIMEOUT", _RECOVERY_TIMEOUT)
         self.subscription_backoff_max = _duration(environ, "MESOS_SUBSCRIPTION_BACKOFF_MAX", _BACKOFF_MAX)
+        # All of it, for processes that are to have it. The token is not there any more.
+        self.inherited = dict(environ)
         self.path = environ.get("PATH") or "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

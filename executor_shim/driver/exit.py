@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 # Kept of SHUTDOWN's grace period, so that the exit is ours and not the agent's SIGKILL.
 EXIT_MARGIN = 0.5
+# Who reads a log when the last task ends gets the rest of it, as far as that can be read in this time.
+READING_SECS = 5.0
 
 
 class ExitPlan:
@@ -63,7 +65,8 @@ class ExitPlan:
             self._idle_since = None
         else:
             self._idle_since = self._idle_since or now
-            linger = 0.0 if hub.book.shutdown else hub.options.linger
+            reading = READING_SECS if hub.peers.runner.inquiries.reading else 0.0
+            linger = 0.0 if hub.book.shutdown else max(hub.options.linger, reading)
             if now >= self._idle_since + linger:
                 missing = not self._given_up.isdisjoint(hub.book.tasks)
                 self._end(int(missing), "acknowledgements are missing" if missing else "all tasks are over")

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
 
-    from trivet.runner.v1 import runner_pb2
 
 _LOG = logging.getLogger(__name__)
 BEAT_SECS = 2.0
@@ -97,35 +96,13 @@ class Hands:
         """Gives the coordinator the event stream for the next driver."""
         self.send({"op": "stream"}, sock.fileno())
 
-    def start_run(self, key: str, start: runner_pb2.Start, *, path: str, sandbox: str) -> None:
-        """A process, as the runner wants it.
-
-        Args:
-            key: Of its task.
-            start: The order.
-            path: PATH when the order has none.
-            sandbox: What `cwd` and log files are relative to.
-        """
-        self.send(
-            {
-                "op": "start",
-                "task": key,
-                "process": start.process,
-                "run": start.run,
-                "argv": list(start.argv),
-                "env": {"PATH": path, **start.env},
-                "cwd": start.cwd,
-                "user": start.user,
-                "stdout": start.stdout,
-                "stderr": start.stderr,
-                "profile": start.profile,
-                "sandbox": sandbox,
-            }
-        )
-
     def terminate(self, key: str, kill_at: float) -> None:
         """SIGTERM now, SIGKILL at `kill_at` (CLOCK_BOOTTIME)."""
         self.send({"op": "terminate", "task": key, "kill_at": kill_at})
+
+    def stop_run(self, key: str, process: str, run: int) -> None:
+        """SIGKILL to one run; it is never started if it has not been yet."""
+        self.send({"op": "stop", "task": key, "process": process, "run": run})
 
     def limit(self, key: str, at: float) -> None:
         """Everything of the task is killed at `at`, whatever the driver does; an empty key means all tasks."""

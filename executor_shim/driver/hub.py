@@ -19,9 +19,11 @@ from executor_shim.driver.clock import boottime
 from executor_shim.driver.exit import ExitPlan
 from executor_shim.driver.groups import Groups
 from executor_shim.driver.hands import Hands
+from executor_shim.driver.lifecycle import Lifecycles
 from executor_shim.driver.links.holdback import Holdback
 from executor_shim.driver.links.peers import Peers
 from executor_shim.driver.probes.prober import Prober
+from executor_shim.driver.starts import start_command
 from executor_shim.driver.state.entries import DRIVER, Accepted, EndRequest, Task, Update
 from executor_shim.driver.watchman import Watchman
 from trivet.link.v1 import link_pb2
@@ -71,6 +73,7 @@ class Hub:
         self.holdback = Holdback()
         self.groups = Groups(self)
         self.prober = Prober(self)
+        self.lifecycles = Lifecycles(self)
         self.watchman = Watchman(self)
         self.exit_plan = ExitPlan(self)
 
@@ -256,7 +259,7 @@ class Hub:
         if start.run >= KEPT_RUNS:
             self.hands.settle(task.key, start.process, start.run - KEPT_RUNS)
         self.holdback.begin((task.key, start.process, start.run))
-        self.hands.start_run(task.key, start, path=self.environment.path, sandbox=self.environment.sandbox)
+        self.hands.send(start_command(task.key, start, self.environment, self.options))
 
     # Statuses
 
@@ -288,6 +291,7 @@ class Hub:
 
     def forget(self, task: Task) -> None:
         """Nothing is left of a task whose end the agent has acknowledged."""
+        self.lifecycles.cancel(task.key)
         self.peers.forget(task)
         self.hands.forget(task.key)
         self.book.forget(task)

@@ -16,6 +16,11 @@ class Options:
         "generation",
         "incarnation",
         "linger",
+        "log_backups",
+        "log_destination",
+        "log_mode",
+        "log_size",
+        "preserve_env",
         "service_deadline",
         "services",
         "state_fds",
@@ -44,5 +49,12 @@ class Options:
         self.linger = float(values.get("--linger", 0))
         # Seconds until a task that no runner has taken is given up.
         self.service_deadline = float(values.get("--service-deadline", 60))
+        # Processes inherit the executor's environment.
+        self.preserve_env = values.get("--preserve-env") == "yes"
+        # What becomes of output where the task does not say (Thermos: flags of the runner). Bytes.
+        self.log_destination = values.get("--process-logger-destination", "file")
+        self.log_mode = values.get("--process-logger-mode", "standard")
+        self.log_size = int(values.get("--rotate-log-size-mb", 100)) << 20
+        self.log_backups = int(values.get("--rotate-log-backups", 5))
         # Seconds after which a terminal status counts as never acknowledged (Mesos' built-in executors: 60).
         self.ack_timeout = float(values.get("--ack-timeout", 60))

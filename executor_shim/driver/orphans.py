@@ -1,9 +1,9 @@
 """Last duty: killing what a dead coordinator has left (design: death of the coordinator).
 
 With the linux launcher the agent destroys everything within 0.1 s. With the posix launcher it finds nothing in another
-session, so the driver, which carries no parent-death signal, looks for them itself: sessions of the runs, the marker in
-each run's environment, and what descends from those. A process that shed all of these cannot be told from a stranger's,
-and is left alone.
+session, so the driver, which carries no parent-death signal, looks for them itself: sessions of the runs, their tags,
+the marker in each run's environment, and what descends from those. A process that shed all of these cannot be told
+from a stranger's, and is left alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from executor_shim.coordinator import tree
+from executor_shim.coordinator import tag, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,10 +40,12 @@ def kill_orphans(incarnation: str, tasks: Iterable[HandsTask]) -> None:
     prefix = tree.marker_prefix(incarnation)
     # An ended run's session number may have been given to a stranger: only its marker counts.
     sessions = {run["sid"]: run["ticks"] for run in runs if run["state"] in {"forked", "running"} and run.get("sid")}
+    # Tags outlive their runs: of what has ended a daemon may be left.
+    tags = {tag.of(run["marker"]) for run in runs if run.get("marker")}
     deadline = time.monotonic() + _GIVE_UP_SECS
     empty_scans = 0
     while empty_scans < 2 and time.monotonic() < deadline:
-        found = _scan(tree.snapshot(), sessions, prefix)
+        found = _scan(tree.snapshot(), sessions, tags, prefix)
         empty_scans = 0 if found else empty_scans + 1
         for proc in found:
             problem = tree.send(proc, signal.SIGKILL)
@@ -53,7 +55,7 @@ def kill_orphans(incarnation: str, tasks: Iterable[HandsTask]) -> None:
         time.sleep(_PAUSE_SECS)
 
 
-def _scan(procs: dict[int, tree.Proc], sessions: dict[int, int], prefix: str) -> list[tree.Proc]:
+def _scan(procs: dict[int, tree.Proc], sessions: dict[int, int], tags: set[int], prefix: str) -> list[tree.Proc]:
     verdicts: dict[int, bool] = {os.getpid(): False, 0: False, 1: False}
 
     def belongs(pid: int) -> bool:
@@ -62,7 +64,10 @@ def _scan(procs: dict[int, tree.Proc], sessions: dict[int, int], prefix: str) ->
             verdicts[pid] = False
             proc = procs.get(pid)
             verdicts[pid] = proc is not None and (
-                _in_session(proc, procs, sessions) or belongs(proc.ppid) or tree.marker_of(pid).startswith(prefix)
+                _in_session(proc, procs, sessions)
+                or belongs(proc.ppid)
+                or tree.marker_of(pid).startswith(prefix)
+                or tag.read(pid) in tags
             )
         return verdicts[pid]
 

@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from services.cli.arguments import parse
-from services.cli.orders.arguments import VERBS
+from services.cli.orders import arguments as orders
+from services.cli.tasks import arguments as tasks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 _CANNOT_START = 2
 # Packages of the extras; what a bare `pip install trivet` has is enough for the executor alone.
-OPTIONAL = frozenset({"grpc_health", "grpc_reflection", "psutil", "rich", "tenacity"})
+OPTIONAL = frozenset({"grpc_health", "grpc_reflection", "psutil", "rich", "tenacity", "thrift"})
 _AGENT_NEEDS = ("grpc_health", "grpc_reflection", "psutil", "tenacity")
 
 
@@ -41,10 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             from services.cli.up import up
 
             return up(options)
-        if options.verb in VERBS:
+        if options.verb == "validate":
+            from services.cli.validate import validate
+
+            return validate(options)
+        if options.verb in orders.VERBS or (options.verb == "kill" and options.agent is not None):
             from services.cli.orders import run as order
 
             return order(options)
+        if options.verb in tasks.VERBS:
+            from services.cli.tasks import run as look
+
+            return look(options)
         from services.cli.run import run
 
         return run(options)

@@ -8,11 +8,12 @@ import re
 from typing import TYPE_CHECKING, NoReturn
 
 from services.cli.orders import arguments as orders
+from services.cli.tasks import arguments as tasks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_PORT = re.compile(r"([\w\-./]+):([0-9]{1,5})")
+_PORT = re.compile(r"([\w\-./]+)[:=]([0-9]{1,5})")
 
 _RUN_TEXT = """\
 Runs one task through every part of the system: a local Mesos agent launches trivet-executor, and runner, health and
@@ -44,6 +45,21 @@ in DIR:
   state/   journals; keep them
   logs/    one file a service
 """
+_VALIDATE_TEXT = """\
+Says of each FILE whether the task in it is valid, and what would be run in which order. Nothing is started, and no
+agent is asked.
+
+A FILE holds a Thermos task, an Aurora job or task instance (JSON), Aurora's AssignedTask around one (thrift, binary),
+or a TaskInfo in Mesos' JSON. Ports that only an agent assigns are shown as such; --port gives them a number.
+"""
+_VALIDATE_END = """\
+exit status:
+  0    every task is valid
+  1    a task is invalid: all its violations are listed, each with its place
+  2    a file could not be read
+
+With --json each line on stdout is an object, one for each FILE. Command lines are never shown.
+"""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -68,8 +84,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.verb == "run":
         _check_run(parser, options)
+    elif options.verb == "validate":
+        # `trivet validate -- -odd-name`
+        options.file += command or []
+        if not options.file:
+            parser.error("which FILE shall be examined? (-: stdin)")
+        _check_ports(parser, options)
     elif options.verb in orders.VERBS:
         orders.check(parser, options)
+    elif options.verb in tasks.VERBS:
+        tasks.check(parser, options)
     elif command is not None:
         parser.error("`up` takes no command")
     return options
@@ -80,6 +104,10 @@ def _check_run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
         parser.error("give either TASK.json or a command, not both")
     if not options.command and options.task is None:
         parser.error("what shall run? Give TASK.json, or -- and a command")
+    _check_ports(parser, options)
+
+
+def _check_ports(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     names = [name for name, _ in options.port]
     if len(set(names)) != len(names):
         parser.error("--port: a name is given twice")
@@ -108,6 +136,15 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     )
+    _add_validate(
+        verbs.add_parser(
+            "validate",
+            help="say whether a task is valid, and what it would do",
+            description=_VALIDATE_TEXT,
+            epilog=_VALIDATE_END,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
     up = verbs.add_parser(
         "up",
         help="run the services for a Mesos agent on this machine",
@@ -116,6 +153,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     up.add_argument("--dir", required=True, metavar="DIR", help="where sockets, state and logs are; made when missing")
+    tasks.add(verbs)
     orders.add(verbs)
     return parser, verbs.choices
 
@@ -152,6 +190,20 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         help="keep sockets, journals and service logs as well; the sandbox with the task's logs is always kept, and "
         "everything when the task failed",
     )
+
+
+def _add_validate(validate: argparse.ArgumentParser) -> None:
+    validate.add_argument("file", nargs="*", metavar="FILE", help="a task; - reads it from stdin")
+    validate.add_argument(
+        "--port",
+        action="append",
+        default=[],
+        type=port,
+        metavar="NAME=NUMBER",
+        help="number of a named port; may be repeated",
+    )
+    validate.add_argument("--aurora", action="store_true", help="warn of what Aurora's client would refuse, too")
+    validate.add_argument("--json", action="store_true", help="one object a line instead of text")
 
 
 def port(text: str) -> tuple[str, int]:

@@ -9,33 +9,45 @@ What a reader finds at the end of a file decides what it means:
     incomplete last frame, or zeros to the end     torn by a crash: cut off
     a whole frame with a wrong checksum, then more   damage: `JournalCorrupt` with file and offset
     a wrong checksum in the very last frame        torn (blocks of one write may reach the disk in any order): cut off
+    either, and a sound frame behind its start     damage: its length is wrong, and hides what was recorded after it
+    a length that is wrong, a checksum that is not   damage
 """
 
 from __future__ import annotations
 
 import os
+import re
 import struct
-import threading
 import zlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from services.common.syncer import Syncer
 
 MAGIC = b"TRVTJ\x00\x00\x01"
 _FRAME = struct.Struct("<II")
 # More is refused when written, so when read it is damage, not data. The longest that is written: one executor's call to
 # the local agent, 64 MiB and a third more as base64.
 MAX_PAYLOAD = 128 << 20
+# Where a frame may begin: a length that is neither 0 nor beyond `MAX_PAYLOAD`. Rare in text, so the search is quick.
+_MAY_BEGIN = re.compile(rb"(?s)(?=...[\x00-\x08])(?!\x00{4})")
+# Bytes that are summed up in the search for a sound frame, and as many times the tail: hostile bytes end it as damage.
+_SEARCH_BYTES = 16 << 20
+_SEARCH_FACTOR = 4
 
 
 class JournalCorrupt(Exception):
     """Damage in the middle of a journal: what follows `offset` cannot be trusted."""
 
-    def __init__(self, path: str, offset: int, why: str) -> None:
+    def __init__(self, path: str, offset: int, why: str, payloads: Sequence[bytes] = ()) -> None:
+        """`payloads`: the sound records before the damage."""
         super().__init__(f"{path}: damaged at offset {offset}: {why}")
         self.path = path
         self.offset = offset
+        self.why = why
+        self.payloads = payloads
 
 
 class JournalUnavailable(Exception):
@@ -76,8 +88,13 @@ class Journal:
         return journal
 
     @classmethod
-    def open(cls, path: str, syncer: Syncer | None = None) -> tuple[Journal, list[bytes]]:
+    def open(cls, path: str, syncer: Syncer | None = None, *, keep_first: bool = False) -> tuple[Journal, list[bytes]]:
         """Opens an existing journal, cuts a torn tail, and returns it with all payloads.
+
+        Args:
+            path: The file.
+            syncer: Brings what is written to the disk.
+            keep_first: A first record that is not whole is damage, too, so that nothing of the file is lost.
 
         Raises:
             JournalCorrupt: Damage in the middle, or not a journal.
@@ -85,9 +102,8 @@ class Journal:
         """
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         try:
-            with open(path, "rb") as file:
-                data = file.read()
-            payloads, end = parse(path, data)
+            data = _read_all(fd)
+            payloads, end = parse(path, data, keep_first=keep_first)
             if end != len(data):
                 os.ftruncate(fd, end)
             journal = cls(path, fd, end, syncer)
@@ -179,12 +195,13 @@ def frame(payload: bytes) -> bytes:
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def parse(path: str, data: bytes) -> tuple[list[bytes], int]:
+def parse(path: str, data: bytes, *, keep_first: bool = False) -> tuple[list[bytes], int]:
     """Splits a journal's content; returns the payloads and the length of the sound part.
 
     Args:
         path: Named in errors.
         data: The whole file.
+        keep_first: See `Journal.open`.
 
     Raises:
         JournalCorrupt: Damage that is not a torn tail.
@@ -195,7 +212,7 @@ def parse(path: str, data: bytes) -> tuple[list[bytes], int]:
         raise JournalCorrupt(path, 0, "not a journal")
     if data[: len(MAGIC)] != MAGIC:
         raise JournalCorrupt(path, 0, "not a journal of this format")
-    payloads = []
+    payloads: list[bytes] = []
     offset = len(MAGIC)
     while offset < len(data):
         start = offset + _FRAME.size
@@ -205,86 +222,79 @@ def parse(path: str, data: bytes) -> tuple[list[bytes], int]:
         end = start + length
         if length > MAX_PAYLOAD or end > len(data):
             if length > MAX_PAYLOAD and any(data[offset:]):
-                raise JournalCorrupt(path, offset, f"record of {length} bytes")
+                raise JournalCorrupt(path, offset, f"record of {length} bytes", payloads)
             break
         payload = data[start:end]
         if zlib.crc32(payload) != checksum:
             if end == len(data):
                 break
-            raise JournalCorrupt(path, offset, "wrong checksum")
+            raise JournalCorrupt(path, offset, "wrong checksum", payloads)
         if length == 0 and not any(data[offset:]):
             # Blocks that were allocated and never written.
             break
         payloads.append(payload)
         offset = end
+    if offset < len(data):
+        why = _hidden(data, offset) or ("the first record is not whole" if keep_first and not payloads else "")
+        if why:
+            raise JournalCorrupt(path, offset, why, payloads)
     return payloads, offset
+
+
+def _hidden(data: bytes, offset: int) -> str:
+    """Why what begins at `offset` is no torn tail, though its first frame is not whole; empty: it is one."""
+    start = offset + _FRAME.size
+    if start < len(data) and any(data[offset:]):
+        length, checksum = _FRAME.unpack_from(data, offset)
+        # A torn record lacks bytes, so its sum cannot be right.
+        if start + length != len(data) and zlib.crc32(memoryview(data)[start:]) == checksum:
+            return f"record of {length} bytes, its checksum is that of {len(data) - start}"
+    room = _SEARCH_BYTES + _SEARCH_FACTOR * (len(data) - offset)
+    view = memoryview(data)
+    for match in _MAY_BEGIN.finditer(data, offset + 1, len(data.rstrip(b"\0")) + _FRAME.size):
+        start = match.start() + _FRAME.size
+        if start >= len(data):
+            break
+        length, checksum = _FRAME.unpack_from(data, match.start())
+        if start + length > len(data):
+            continue
+        room -= length
+        if room < 0:
+            return "not a whole record, and what follows cannot be told from damage"
+        if zlib.crc32(view[start : start + length]) == checksum:
+            return f"not a whole record, but a sound one follows at offset {match.start()}"
+    return ""
+
+
+def offset_of(payloads: Sequence[bytes], index: int) -> int:
+    """Where the record `payloads[index]` begins in its file."""
+    return len(MAGIC) + sum(_FRAME.size + len(payload) for payload in payloads[:index])
+
+
+def read(path: str) -> tuple[list[bytes], int]:
+    """Payloads of a journal and the length of its sound part; changes nothing, so another process may be writing it.
+
+    Raises:
+        JournalCorrupt: Damage in the middle, or not a journal.
+        OSError: The file cannot be read.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = _read_all(fd)
+    finally:
+        os.close(fd)
+    return parse(path, data)
+
+
+def _read_all(fd: int) -> bytes:
+    # A journal is mostly read in one piece; the last, empty piece says that it was all.
+    pieces = []
+    while piece := os.read(fd, max(os.fstat(fd).st_size, 1 << 16)):
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-class Syncer:
-    """Flushes dirty journals to the disk in one background thread, at most every `interval` seconds.
-
-    Only a crash of the host needs this, so nobody waits for it; errors are counted and left to the next append.
-    """
-
-    def __init__(self, interval: float = 0.05) -> None:
-        self._interval = interval
-        self._condition = threading.Condition()
-        self._dirty: dict[int, int] = {}
-        self._stopped = False
-        self.errors = 0
-        self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
-        self._thread.start()
-
-    def mark(self, fd: int) -> None:
-        """The file has bytes that the disk may not have. Never fails: the record itself is written."""
-        with self._condition:
-            if fd in self._dirty:
-                return
-            try:
-                # A duplicate: the owner may close its descriptor while the thread still flushes.
-                self._dirty[fd] = os.dup(fd)
-            except OSError:
-                # Out of descriptors: the next append tries again.
-                self.errors += 1
-                return
-            self._condition.notify()
-
-    def discard(self, fd: int) -> None:
-        """The descriptor is about to be closed; what it wrote is flushed all the same."""
-        with self._condition:
-            duplicate = self._dirty.pop(fd, None)
-            if duplicate is not None:
-                self._dirty[-duplicate] = duplicate
-                self._condition.notify()
-
-    def stop(self) -> None:
-        """Flushes what is left and ends the thread."""
-        with self._condition:
-            self._stopped = True
-            self._condition.notify()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            with self._condition:
-                while not self._dirty and not self._stopped:
-                    self._condition.wait()
-                if self._dirty and not self._stopped:
-                    # Gathers the writes of one batch.
-                    self._condition.wait_for(lambda: self._stopped, timeout=self._interval)
-                batch, self._dirty = self._dirty, {}
-                stopped = self._stopped
-            for duplicate in batch.values():
-                try:
-                    os.fdatasync(duplicate)
-                except OSError:
-                    self.errors += 1
-                os.close(duplicate)
-            if stopped:
-                return

@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -64,6 +64,47 @@ class Service(Protocol):
 
     async def stop(self) -> None:
         """Ends its streams and closes its files."""
+
+
+@runtime_checkable
+class Ailing(Protocol):
+    """A service that can be in trouble and serve all the same."""
+
+    def tell_soundness(self, tell: Callable[[bool], None]) -> None:
+        """`tell` is to be called on the event loop: False when it cannot do all of its work, True when it can again."""
+
+
+class Soundness:
+    """What grpc.health.v1 says of the whole service (name ""): NOT_SERVING while it is in trouble.
+
+    The names of its gRPC services stay SERVING: they answer.
+    """
+
+    def __init__(self, statuses: health.aio.HealthServicer) -> None:
+        self._statuses = statuses
+        self._sound = True
+        self._ready = False
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def tell(self, sound: bool) -> None:
+        """The service is in trouble, or no more."""
+        if sound == self._sound:
+            return
+        self._sound = sound
+        if self._ready:
+            # Tasks run in the order in which they were made; the set keeps them from being collected.
+            telling = asyncio.get_running_loop().create_task(self._statuses.set("", self._status()))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+
+    async def begin(self) -> None:
+        """The service is there: from now on everybody may know."""
+        self._ready = True
+        await self._statuses.set("", self._status())
+
+    def _status(self) -> health_pb2.HealthCheckResponse.ServingStatus:
+        status = health_pb2.HealthCheckResponse
+        return status.SERVING if self._sound else status.NOT_SERVING
 
 
 def run(
@@ -121,6 +162,9 @@ async def serve(
     service.register(executor_server, admin_server)
     add_standard_services(executor_server, service.service_names)
     statuses = add_standard_services(admin_server, service.service_names)
+    soundness = Soundness(statuses)
+    if isinstance(service, Ailing):
+        service.tell_soundness(soundness.tell)
     sockets = [
         PublicSocket(settings.run_dir, service.name, 0o666),
         PublicSocket(settings.run_dir, f"{service.name}-admin", 0o600),
@@ -134,8 +178,9 @@ async def serve(
         await service.start()
         for socket in sockets:
             socket.publish()
-        for name in ("", *service.service_names):
+        for name in service.service_names:
             await statuses.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await soundness.begin()
         _LOG.info("ready", extra={"fields": {"pid": os.getpid(), "run_dir": settings.run_dir}})
         await shutdown.wait()
         _LOG.info("stopping")
@@ -222,8 +267,12 @@ async def lock_state(settings: Settings, shutdown: asyncio.Event) -> int:
                 ) from None
             # flock has no asynchronous form; this runs once an upgrade, not on a task's path.
             await asyncio.sleep(min(0.02, remaining))
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        # The lock is what counts; the pid is for people, and a full disk must not keep the service from starting.
+        _LOG.warning("pid not written", extra={"fields": {"path": path, "error": error.strerror}})
     return fd
 
 

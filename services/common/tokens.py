@@ -26,6 +26,9 @@ class TokenStore:
         """Reads `state_dir`/tokens.journal.
 
         A damaged file is put aside and started anew: the executors that live then set their tokens again.
+
+        Raises:
+            OSError: The file can neither be read nor made.
         """
         path = os.path.join(state_dir, "tokens.journal")
         self._hashes: dict[str, str] = {}
@@ -33,11 +36,13 @@ class TokenStore:
         try:
             self._journal, payloads = Journal.open(path)
         except FileNotFoundError:
-            self._journal = Journal.create(path)
+            self._journal = _create(path)
+        except JournalUnavailable as error:
+            raise OSError(str(error)) from error
         except JournalCorrupt as error:
             os.rename(path, f"{path}.damaged")
             _LOG.error("tokens are lost, executors set them again", extra={"fields": {"error": str(error)}})
-            self._journal = Journal.create(path)
+            self._journal = _create(path)
         for payload in payloads:
             self._hashes.update(json.loads(payload))
         if len(self._hashes) > 2 * _KEEP:
@@ -62,3 +67,10 @@ class TokenStore:
     def close(self) -> None:
         """Closes the journal."""
         self._journal.close()
+
+
+def _create(path: str) -> Journal:
+    try:
+        return Journal.create(path)
+    except JournalUnavailable as error:
+        raise OSError(str(error)) from error

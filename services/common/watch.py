@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Broadcast(Generic[T]):
         """Somebody listens: worth building the item."""
         return bool(self._queues)
 
-    async def subscribe(self, snapshot: Iterable[T]) -> AsyncIterator[T]:
+    async def subscribe(self, snapshot: Iterable[T]) -> AsyncGenerator[T, None]:
         """First `snapshot`, then what is published from this call on.
 
         Raises:

@@ -78,6 +78,8 @@ class Situation(enum.Enum):
     FINISHED = "finished"
     FAILED = "failed"
     KILLED = "killed"
+    GIVEN_UP = "given up by an operator"
+    GIVEN_UP_PARTITION_AWARE = "given up by an operator, partition-aware framework"
     LOST = "lost"
     LOST_PARTITION_AWARE = "lost, partition-aware framework"
 
@@ -144,6 +146,9 @@ TABLE: Mapping[Situation, Wording] = {
     # A framework without the capability knows LOST as "start it again, not the task's fault": what Thermos sends.
     Situation.LOST: Wording(mesos_pb2.TASK_LOST, "Runner lost", "Runner lost: "),
     Situation.LOST_PARTITION_AWARE: Wording(mesos_pb2.TASK_FAILED, "Runner lost", "Runner lost: "),
+    # An operator's `lose`: the same two states for the same reasons, in his own words.
+    Situation.GIVEN_UP: Wording(mesos_pb2.TASK_LOST, "Given up by an operator"),
+    Situation.GIVEN_UP_PARTITION_AWARE: Wording(mesos_pb2.TASK_FAILED, "Given up by an operator"),
 }
 
 
@@ -171,6 +176,8 @@ ENDS: tuple[End, ...] = (
     End(link_pb2.END_CAUSE_OPERATOR, None, None, None, Situation.KILLED_BY_OPERATOR),
     End(link_pb2.END_CAUSE_SHUTDOWN, None, None, None, Situation.KILLED_BY_SHUTDOWN),
     End(link_pb2.END_CAUSE_AGENT_GONE, None, None, None, Situation.KILLED_WITHOUT_AGENT),
+    End(link_pb2.END_CAUSE_LOSE, None, None, True, Situation.GIVEN_UP_PARTITION_AWARE),
+    End(link_pb2.END_CAUSE_LOSE, None, None, False, Situation.GIVEN_UP),
     End(None, link_pb2.TASK_PHASE_SUCCESS, None, None, Situation.FINISHED),
     End(None, link_pb2.TASK_PHASE_FAILED, None, None, Situation.FAILED),
     End(None, link_pb2.TASK_PHASE_KILLED, None, None, Situation.KILLED),

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from services.common.attach import AttachHub
-from services.common.journal import Syncer
+from services.common.syncer import Syncer
 from services.common.tokens import TokenStore
 from services.reporter import servicer
 from services.reporter.reporter import Reporter

@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from services.common.journal import Journal, JournalCorrupt, JournalUnavailable, Syncer
+from services.common.journal import Journal, JournalCorrupt, JournalUnavailable
 from services.reporter import records as rec
 from services.reporter.task import ReportedTask
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from services.common.keys import TaskKey
+    from services.common.syncer import Syncer
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-KEEP = 1000
+# Ended tasks unless told otherwise.
+KEEP = 10_000
 
 
 class Archive:

@@ -12,7 +12,7 @@ from services.common.journal import JournalUnavailable
 from services.common.task import InvalidTask, LoadedTask, load
 from services.runner import commands, header, views
 from services.runner.budgets import Request
-from services.runner.events import Resumed, StartRun, Terminate
+from services.runner.events import Lifecycle, Resumed, StartRun, StopRun, Terminate
 from services.runner.processes import IllegalTransition
 from services.runner.records import BadRecord, Cause, decode, encode
 from services.runner.spec import EMPTY, TaskSpec
@@ -22,12 +22,14 @@ from services.runner.tasks import decide
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from services.common.task.lifecycle import Lifecycle as Endpoints
     from services.runner.events import Action, Decision, Event
     from services.runner.header import Header
     from services.runner.records import Moment
     from services.runner.store import TaskLog
     from trivet.link.v1 import link_pb2
     from trivet.runner.v1 import runner_pb2
+    from trivet.task.v1 import task_pb2
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,14 +50,16 @@ class Book:
         self.invalid: InvalidTask | None = None
         self.name = head.key.task_id
         spec = self._load(head)
-        self.cmdlines: dict[str, str] = {}
+        self.processes: dict[str, task_pb2.Process] = {}
         self.user = ""
         if self.loaded is not None:
-            self.cmdlines = {process.name: process.cmdline for process in self.loaded.task.task.processes}
+            self.processes = {process.name: process for process in self.loaded.task.task.processes}
             self.user = commands.user_of(self.loaded, head.facts)
         self.state = State.new(spec)
         # Why the journal takes no records at the moment; empty: it does.
         self.trouble = ""
+        # What was wrong with an older journal of the task that was put aside; empty: there is none.
+        self.damage = ""
         # Nothing is left of the task; it stays only until its journal can be made a summary.
         self.leaving = False
         # What the last write could not bring into the journal.
@@ -80,7 +84,14 @@ class Book:
             return EMPTY
         self.name = self.loaded.name
         limit = info.max_completion_time.nanoseconds / 1e9 if info.HasField("max_completion_time") else None
-        return TaskSpec.of(self.loaded.task.task, kill_grace=self.loaded.kill_grace, max_completion=limit)
+        lifecycle = self.loaded.lifecycle
+        return TaskSpec.of(
+            self.loaded.task.task,
+            kill_grace=self.loaded.kill_grace,
+            max_completion=limit,
+            run_limit=head.run_limit,
+            lifecycle=() if lifecycle is None else tuple(wait for _, wait in lifecycle.steps),
+        )
 
     def replay(self, payloads: Iterable[bytes]) -> None:
         """Brings the state to where the journal ends. No effects.
@@ -92,7 +103,7 @@ class Book:
             try:
                 apply(self.state, decode(payload))
             except (BadRecord, IllegalTransition, IllegalPhase, KeyError, TypeError, ValueError) as error:
-                raise BadRecord(f"record {number}: {type(error).__name__}: {error}") from error
+                raise BadRecord(f"record {number}: {type(error).__name__}: {error}", number) from error
 
     def refusal(self) -> Request | None:
         """The end request of a task that cannot be run."""
@@ -144,7 +155,7 @@ class Book:
     def _hold(self, action: Action) -> bool:
         """Keeps back a start that is not written. An end is never kept back: it can do no harm to do it twice."""
         if isinstance(action, StartRun):
-            self.state.view.listed.discard((action.process, action.run))
+            self.state.view.listed.pop((action.process, action.run), None)
             return True
         return False
 
@@ -152,8 +163,16 @@ class Book:
         """The message to the driver."""
         if isinstance(action, Terminate):
             return commands.terminate(self.key, action.kill_at)
-        cmdline = self.cmdlines[action.process]
-        return commands.start(self.key, self.head.facts, self.user, action.process, action.run, cmdline)
+        if isinstance(action, StopRun):
+            return commands.stop_run(self.key, action.process, action.run)
+        if isinstance(action, Lifecycle):
+            return commands.lifecycle(self.key, self._endpoints(), action.step, action.until)
+        return commands.start(self.key, self.head.facts, self.user, self.processes[action.process], action.run)
+
+    def _endpoints(self) -> Endpoints:
+        assert self.loaded is not None, "an invalid task has no steps"  # noqa: S101 - an invariant
+        assert self.loaded.lifecycle is not None, "no steps, no order"  # noqa: S101 - an invariant
+        return self.loaded.lifecycle
 
     def news(self, *, always: bool) -> link_pb2.TaskState | None:
         """The TaskState to send: whole, and only when something in it has changed, or `always`."""
@@ -173,6 +192,8 @@ class Book:
         if self.loaded is not None:
             texts += self.loaded.warnings
             texts += commands.warnings(self.loaded, self.head.facts)
+        if self.damage:
+            texts.append(f"an older journal was put aside: {self.damage}")
         if self.trouble:
             texts.append(f"journal: {self.trouble}: nothing new is started until it takes records again")
         return texts

@@ -66,8 +66,8 @@ def natural(spec: TaskSpec, now: float) -> Budget:
 
 def requested(spec: TaskSpec, request: Request, start: float) -> Budget:
     """What `request` allows when its time runs from `start`."""
-    if request.cause is Cause.COMPLETION_TIME and request.grace is None:
-        # Mesos: a task over its max_completion_time gets no grace.
+    if request.cause is Cause.LOSE or (request.cause is Cause.COMPLETION_TIME and request.grace is None):
+        # Thermos: `lose` is a kill with a budget of 0 s. Mesos: a task over its max_completion_time gets no grace.
         graces = Graces(0.0, 0.0)
     elif request.grace is not None and not math.isnan(request.grace):
         graces = Graces(_seconds(request.grace), _seconds(request.grace))

@@ -25,6 +25,7 @@ VERDICTS: Mapping[Cause, Phase] = MappingProxyType(
         Cause.DISK_LIMIT: Phase.FAILED,
         Cause.COMPLETION_TIME: Phase.FAILED,
         Cause.INVALID: Phase.FAILED,
+        Cause.LOSE: Phase.LOST,
     }
 )
 
@@ -38,7 +39,17 @@ class HandsSeen(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """Time has passed."""
+    """Time has passed. `late`: much more than was meant to, as this process did not run: nobody's silence counts."""
+
+    late: bool = False
+
+
+class LifecycleDone(NamedTuple):
+    """What became of a `Lifecycle`: there was an answer, whatever it said, or there was none."""
+
+    step: int
+    answered: bool
+    detail: str = ""
 
 
 class Resumed(NamedTuple):
@@ -60,7 +71,7 @@ class Overruled(NamedTuple):
     message: str
 
 
-Event = HandsSeen | Request | Tick | Resumed | Gone | Overruled
+Event = HandsSeen | Request | Tick | LifecycleDone | Resumed | Gone | Overruled
 
 
 class StartRun(NamedTuple):
@@ -76,7 +87,21 @@ class Terminate(NamedTuple):
     kill_at: float
 
 
-Action = StartRun | Terminate
+class StopRun(NamedTuple):
+    """SIGKILL to one run that was given up; if it was not started yet, it never will be. Safe to repeat."""
+
+    process: str
+    run: int
+
+
+class Lifecycle(NamedTuple):
+    """POST to the task's lifecycle endpoint number `step`; no answer is of use after `until` (CLOCK_BOOTTIME)."""
+
+    step: int
+    until: float
+
+
+Action = StartRun | Terminate | StopRun | Lifecycle
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.common.keys import Executor, TaskKey
+from services.runner.plan import RUN_LIMIT
 from services.runner.records import BadRecord
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ class Facts(NamedTuple):
 
 
 class Header(NamedTuple):
-    """A live task: `info` is the serialised TaskInfo, `launched_at` wall clock seconds."""
+    """A live task: `info` is the serialised TaskInfo, `launched_at` wall clock seconds.
+
+    `run_limit` is the setting when the task came: a runner with another one must read the same from its records.
+    """
 
     key: TaskKey
     info: bytes
@@ -40,6 +44,7 @@ class Header(NamedTuple):
     launched_at: float
     # State was put together again from TaskInfo and the hands' records.
     rebuilt: bool = False
+    run_limit: int = RUN_LIMIT
 
 
 class Summary(NamedTuple):
@@ -82,7 +87,7 @@ def decode(payload: bytes) -> Header | Summary:
             return Summary(key, fields["boot_id"], fields["launched_at"], fields["ended_at"], response)
         facts = Facts(**{name: fields["facts"][name] for name in Facts._fields})
         info = base64.b64decode(fields["info"], validate=True)
-        return Header(key, info, facts, fields["launched_at"], fields["rebuilt"])
+        return Header(key, info, facts, fields["launched_at"], fields["rebuilt"], fields.get("run_limit", RUN_LIMIT))
     except (KeyError, TypeError, ValueError) as error:
         raise BadRecord(f"not a header: {type(error).__name__}: {error}") from error
 

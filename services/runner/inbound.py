@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mesos.v1 import mesos_pb2
+from services.runner import inquiries
 from services.runner.budgets import Request
-from services.runner.events import VERDICTS, HandsSeen, Overruled
+from services.runner.events import VERDICTS, HandsSeen, LifecycleDone, Overruled
 from services.runner.processes import Exit, HandsRun
 from services.runner.records import Cause, Phase
 
@@ -25,13 +26,15 @@ _LATCHED: dict[int, Phase] = {
 
 
 # Messages about one task.
-KEYED = frozenset({"launch", "hands", "end", "latched", "forget"})
+KEYED = frozenset({"launch", "hands", "end", "latched", "forget", "lifecycle_done", *inquiries.KINDS})
 
 
 def event(kind: str, content: Any) -> Event:
     """What one message about a known task means to it."""
     if kind == "hands":
         return hands(content.state, hello=False)
+    if kind == "lifecycle_done":
+        return LifecycleDone(content.step, content.answered, content.detail)
     return request(content.request) if kind == "end" else latched(content.latch)
 
 
@@ -46,8 +49,8 @@ def request(end: link_pb2.EndRequest) -> Request:
         cause = Cause(end.cause)
     except ValueError:
         cause = Cause.KILL
-    # INVALID comes from the driver when another task of the same group was refused.
-    if cause not in VERDICTS:
+    # INVALID comes from the driver when another task of the same group was refused; LOSE is for operators only.
+    if cause not in VERDICTS or cause is Cause.LOSE:
         cause = Cause.KILL
     grace = end.grace_secs if end.HasField("grace_secs") and not math.isnan(end.grace_secs) else None
     deadline = end.deadline if math.isfinite(end.deadline) else 0.0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.runner.events import Decision
-from services.runner.processes import Change, HandsRun, ProcessState, Run, changes
+from services.runner import silence
+from services.runner.events import Decision, StopRun
+from services.runner.processes import ENDED, LIVING, Change, HandsRun, ProcessState, Run, changes
 from services.runner.records import Moment, Record, RunRecord
 from services.runner.state import State, View, apply
 
@@ -64,9 +65,15 @@ class Recorder:
                 self._supersede(newest)
         for change in changes(None if run is None else run.state, seen):
             self.record(seen, change, seen)
-        key = (seen.process, seen.run)
-        if key in self.state.open:
-            self.state.view.listed.add(key)
+        now_open = self.state.open.get((seen.process, seen.run))
+        if now_open is None:
+            if run is not None and run.state in ENDED and seen.state in LIVING:
+                # Given up, and alive after all: its successor may do the same work.
+                self.decision.actions.append(StopRun(seen.process, seen.run))
+        elif now_open.state is ProcessState.FORKED:
+            silence.watch(self.state.view, now_open, now_open.forked_boot or self.now.boot)
+        else:
+            silence.confirmed(self.state.view, seen.process, seen.run)
 
     def _supersede(self, run: Run) -> None:
         """The hands know a newer run than our newest: ours is over, and nobody knows how."""
@@ -74,6 +81,7 @@ class Recorder:
             self.record(run, Change(ProcessState.FORKED))
         if run.state in (ProcessState.FORKED, ProcessState.RUNNING):
             self.record(run, Change(ProcessState.LOST, None, "a newer run was found"))
+            self.decision.actions.append(StopRun(run.process, run.run))
 
     def record(self, run: Run | HandsRun, change: Change, seen: HandsRun | None = None) -> None:
         """Makes the record of one transition."""
@@ -82,8 +90,8 @@ class Recorder:
         if seen is not None:
             if change.state is ProcessState.RUNNING:
                 pid, ticks = seen.pid, seen.start_ticks
-            # An end that is told late was no later for that.
-            known = seen.exited_at if change.state >= ProcessState.SUCCESS else seen.exited_at and seen.forked_at
+            # What is told late was no later for that: a run does not begin after its end.
+            known = seen.exited_at if change.state >= ProcessState.SUCCESS else seen.forked_at
             wall = known or wall
         exit_ = change.exit
         self.emit(
@@ -98,10 +106,11 @@ class Recorder:
                 signal=exit_.signal if exit_ else None,
                 core=bool(exit_ and exit_.core_dumped),
                 error=change.error,
+                found=change.state is ProcessState.WAITING and run.run > self.state.next_run(run.process),
             )
         )
         if change.state >= ProcessState.SUCCESS:
-            self.state.view.listed.discard((run.process, run.run))
+            self.state.view.listed.pop((run.process, run.run), None)
 
     def close(self, ended: ProcessState, error: str) -> None:
         """Ends all open runs."""

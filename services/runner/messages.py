@@ -25,6 +25,7 @@ _ASKED = {
     Cause.AGENT_GONE: "Killed: the agent is gone",
     Cause.INVALID: "Invalid task",
     Cause.OPERATOR: "Killed by an operator",
+    Cause.LOSE: "Given up by an operator",
 }
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from services.runner.spec import ProcessSpec
 
-# Runs of one process, daemons exempt (Thermos: the runner binary's limit): a process that is killed over and over is
-# not restarted for ever.
+# Runs of one process unless told otherwise, daemons exempt (Thermos: the runner binary's limit): a process that is
+# killed over and over is not restarted for ever.
 RUN_LIMIT = 100
 
 
@@ -85,7 +85,14 @@ class Plan:
         max_concurrency: int = 0,
         run_limit: int = RUN_LIMIT,
     ) -> None:
-        """Processes that are not in `processes` are ignored in `successors`."""
+        """Nothing has run yet.
+
+        Args:
+            processes: Names are unique.
+            successors: Direct ones by name, without a cycle; names that are not in `processes` are ignored.
+            max_concurrency: Processes that run at the same time; 0: no limit.
+            run_limit: Runs of one process until it has failed whatever they came to, daemons exempt; 0: no limit.
+        """
         self._max_concurrency = max_concurrency
         self._run_limit = run_limit
         self._entries = {process.name: _Entry(index, process) for index, process in enumerate(processes)}
@@ -115,13 +122,18 @@ class Plan:
 
     @property
     def runnable(self) -> list[str]:
-        """Processes whose next run has to be recorded as WAITING."""
-        return list(self._runnable)
+        """Processes whose next run has to be recorded as WAITING, in the order of the task."""
+        return self._in_order(self._runnable)
 
     @property
     def failed(self) -> list[str]:
-        """Processes that have failed for good."""
-        return list(self._failed)
+        """Processes that have failed for good, in the order of the task."""
+        return self._in_order(self._failed)
+
+    @property
+    def failed_count(self) -> int:
+        """How many they are."""
+        return len(self._failed)
 
     @property
     def running(self) -> int:
@@ -224,6 +236,9 @@ class Plan:
                 for other in self._successors[name]:
                     self._entries[other].blockers -= 1
 
+    def _in_order(self, names: Iterable[str]) -> list[str]:
+        return sorted(names, key=lambda name: self._entries[name].index)
+
     def _has_room(self) -> bool:
         return self._max_concurrency <= 0 or self._running < self._max_concurrency
 
@@ -239,7 +254,7 @@ class Plan:
         process = entry.process
         if outcome is Outcome.FAILED and 0 < process.max_failures <= entry.failures:
             return True
-        return entry.runs >= self._run_limit and not process.daemon
+        return 0 < self._run_limit <= entry.runs and not process.daemon
 
     def _unblock(self, name: str) -> None:
         if name in self._unblocked:

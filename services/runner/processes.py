@@ -37,6 +37,7 @@ class HandsState(enum.IntEnum):
     NOT_STARTED = 4
 
 
+LIVING = frozenset({HandsState.FORKED, HandsState.RUNNING})
 _S = ProcessState
 # To -> from. None: there was no such run. The next run of a process begins at WAITING once its last one has ended.
 TRANSITIONS: Mapping[ProcessState, frozenset[ProcessState | None]] = MappingProxyType(
@@ -98,6 +99,8 @@ class Run:
     forked_at: float = 0.0
     running_at: float = 0.0
     ended_at: float = 0.0
+    # When the start was recorded, CLOCK_BOOTTIME; 0: not yet.
+    forked_boot: float = 0.0
 
 
 class HandsRun(NamedTuple):
@@ -130,6 +133,24 @@ def check(before: ProcessState | None, after: ProcessState) -> None:
     """
     if before not in TRANSITIONS[after]:
         raise IllegalTransition(f"{'nothing' if before is None else before.name} -> {after.name}")
+
+
+def check_next(newest: Run | None, number: int, *, found: bool) -> None:
+    """Refuses a new run that cannot follow the newest one of its process.
+
+    Args:
+        newest: None: there was no run.
+        number: Of the new run.
+        found: The hands had it: they do not keep the records of old runs, so numbers may be missing before it.
+
+    Raises:
+        IllegalTransition: The newest run has not ended, or the number is not the next one.
+    """
+    if newest is not None and newest.state not in ENDED:
+        raise IllegalTransition(f"run {number} begins while run {newest.run} is {newest.state.name}")
+    following = 0 if newest is None else newest.run + 1
+    if number < following or (number > following and not found):
+        raise IllegalTransition(f"run {number} where run {following} is the next")
 
 
 def exit_change(exit_: Exit | None, error: str) -> Change:

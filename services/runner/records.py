@@ -39,6 +39,7 @@ class Cause(enum.IntEnum):
     AGENT_GONE = 7
     INVALID = 8
     OPERATOR = 9
+    LOSE = 10
 
 
 class Moment(NamedTuple):
@@ -61,6 +62,8 @@ class RunRecord(NamedTuple):
     signal: int | None = None
     core: bool = False
     error: str = ""
+    # WAITING: the hands had this run, and the journal does not have all the runs before it.
+    found: bool = False
 
 
 class EndRecord(NamedTuple):
@@ -78,6 +81,19 @@ class EndRecord(NamedTuple):
     message: str = ""
 
 
+class LifecycleRecord(NamedTuple):
+    """A lifecycle endpoint is asked, or has answered; `until` (CLOCK_BOOTTIME) is when the next step is due.
+
+    A step that is skipped ends at once: `until` is its own moment.
+    """
+
+    at: Moment
+    step: int
+    until: float
+    answered: bool = False
+    detail: str = ""
+
+
 class PhaseRecord(NamedTuple):
     """The task has entered a phase."""
 
@@ -93,11 +109,12 @@ class SnapshotRecord(NamedTuple):
     state: dict[str, Any]
 
 
-Record = RunRecord | EndRecord | PhaseRecord | SnapshotRecord
+Record = RunRecord | EndRecord | LifecycleRecord | PhaseRecord | SnapshotRecord
 
 _KINDS: dict[str, type[Record]] = {
     "run": RunRecord,
     "end": EndRecord,
+    "lifecycle": LifecycleRecord,
     "phase": PhaseRecord,
     "snapshot": SnapshotRecord,
 }
@@ -106,7 +123,11 @@ _ENUMS: dict[str, type[enum.IntEnum]] = {"cause": Cause, "verdict": Phase, "phas
 
 
 class BadRecord(Exception):
-    """A payload is no record of a task's journal."""
+    """A payload is no record of a task's journal; `index` counts its journal's records from 0."""
+
+    def __init__(self, text: str, index: int = 0) -> None:
+        super().__init__(text)
+        self.index = index
 
 
 def encode(record: Record) -> bytes:

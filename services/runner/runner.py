@@ -6,14 +6,16 @@ import logging
 from typing import TYPE_CHECKING
 
 from services.common.keys import Executor, TaskKey
-from services.runner import commands, inbound, views
+from services.runner import commands, inbound, inquiries, views
 from services.runner.alarms import Alarms
 from services.runner.book import Book
 from services.runner.events import Gone, HandsSeen, Overruled, Tick
 from services.runner.header import Header
 from services.runner.links import Link
+from services.runner.plan import RUN_LIMIT
 from services.runner.records import Phase, PhaseRecord, RunRecord
 from services.runner.tasks import detach, next_wakeup
+from services.runner.troubles import Troubles
 from trivet.runner.v1 import runner_pb2
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from services.common.watch import Broadcast
     from services.runner.archive import Archive
     from services.runner.events import Decision, Event
+    from services.runner.inquiries import Listener
     from services.runner.records import Moment, Record
     from services.runner.store import Store
     from trivet.link.v1 import link_pb2
@@ -46,6 +49,7 @@ class Runner:
         *,
         clock: Callable[[], Moment],
         lease: float,
+        run_limit: int = RUN_LIMIT,
     ) -> None:
         """Starts nothing.
 
@@ -55,13 +59,18 @@ class Runner:
             watchers: Told every change.
             clock: Now.
             lease: Seconds without a driver after which its tasks are lost.
+            run_limit: Runs of one process of a new task, daemons exempt; 0: no limit.
         """
         self._store = store
         self._archive = archive
         self._watchers = watchers
         self._clock = clock
         self._lease = lease
+        self._run_limit = run_limit
         self._alarms = Alarms(lambda: clock().boot, self._ring)
+        self.troubles = Troubles()
+        # What is only asked of the drivers.
+        self.listeners: list[Listener] = []
         self.books: dict[TaskKey, Book] = {}
         self._by_executor: dict[Executor, dict[TaskKey, Book]] = {}
         self._links: dict[Executor, Link] = {}
@@ -93,6 +102,17 @@ class Runner:
     def attached(self, key: TaskKey) -> bool:
         """The driver of a task is there."""
         return key.executor in self._links
+
+    def books_of(self, executor: Executor) -> list[Book]:
+        """The live tasks of an executor."""
+        return list(self._by_executor.get(executor, {}).values())
+
+    def send(self, executor: Executor, message: runner_pb2.AttachResponse) -> bool:
+        """Passes a message of a listener on; False: the driver is not there."""
+        link = self._links.get(executor)
+        if link is not None:
+            link.session.send(message)
+        return link is not None
 
     # Handler of the streams
 
@@ -136,7 +156,10 @@ class Runner:
         if key is None or key.executor != session.executor:
             _LOG.error("message refused", extra={"fields": {"executor": session.executor.executor_id, "kind": kind}})
             return
-        if kind == "launch":
+        if kind in inquiries.KINDS:
+            for listener in self.listeners:
+                listener.on_answer(key, kind, content)
+        elif kind == "launch":
             self._on_launch(link, key, content.info)
         elif (book := self.books.get(key)) is not None:
             self._on_task(book, kind, content)
@@ -156,6 +179,8 @@ class Runner:
         if link is None or link.session is not session:
             return
         del self._links[executor]
+        for listener in self.listeners:
+            listener.on_detached(executor)
         books = self._by_executor.get(executor)
         if books:
             self._alarms.set(executor, self._clock().boot + self._lease)
@@ -179,8 +204,10 @@ class Runner:
             return
         task = link.unknown.pop(key, None)
         now = self._clock()
-        head = Header(key, info, link.facts, now.wall, rebuilt=task is not None and bool(task.hands.runs))
+        rebuilt = task is not None and bool(task.hands.runs)
+        head = Header(key, info, link.facts, now.wall, rebuilt, self._run_limit)
         book = Book(head, self._store.log_of(key), recorded=False)
+        book.damage = self._store.damage_of(key)
         self._add(book)
         # A task that has just come has no processes: the same as a Hello without runs.
         events = [HandsSeen((), 0, hello=True)] if task is None else inbound.hello_task(task)
@@ -210,12 +237,15 @@ class Runner:
         if news is not None and link is not None:
             link.session.send(runner_pb2.AttachResponse(task_state=news))
         self._log_phases(book, decision.records)
+        for listener in self.listeners:
+            listener.on_change(book)
         self._arm(book)
 
     def _arm(self, book: Book) -> None:
         self._alarms.set(book.key, next_wakeup(book.state))
         if book.trouble:
             self._alarms.set((book.key, "journal"), self._clock().boot + RETRY_SECS)
+        self.troubles.note(book.key, trouble=bool(book.trouble))
 
     def _ring(self, name: Hashable, when: float) -> None:
         if isinstance(name, Executor):
@@ -226,7 +256,7 @@ class Runner:
                 self._lose_all(name, f"the executor has not been heard of for {self._lease:g} s")
         elif isinstance(name, TaskKey):
             if (book := self.books.get(name)) is not None:
-                self._step(book, [Tick()])
+                self._step(book, [Tick(late=self._clock().boot - when > _LATE_SECS)])
         elif isinstance(name, tuple) and (book := self.books.get(name[0])) is not None:
             if book.leaving:
                 self._archive_book(book)
@@ -263,10 +293,14 @@ class Runner:
         if not self._archive.add(book):
             book.leaving = True
             self._alarms.set((key, "journal"), self._clock().boot + RETRY_SECS)
+            self.troubles.note(key, trouble=True)
             return
+        self.troubles.note(key, trouble=False)
         self._alarms.set(key, None)
         self._alarms.set((key, "journal"), None)
         del self.books[key]
+        for listener in self.listeners:
+            listener.on_gone(key)
         books = self._by_executor[key.executor]
         del books[key]
         if not books:

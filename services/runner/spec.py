@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from services.common.task.graph import Graph
+from services.runner.plan import RUN_LIMIT
 
 if TYPE_CHECKING:
     from trivet.task.v1 import task_pb2
@@ -45,6 +46,16 @@ class TaskSpec:
     kill_grace: float | None = None
     # Seconds from the launch until the task is ended (Mesos: max_completion_time); None: no limit.
     max_completion: float | None = None
+    # Runs of one process until it has failed for good, daemons exempt; 0: no limit.
+    run_limit: int = RUN_LIMIT
+    # Seconds to wait after each lifecycle endpoint that was asked, in their order (Aurora: HttpLifecycleConfig).
+    lifecycle: tuple[float, ...] = ()
+    # The task has final processes.
+    has_final: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Looks through the processes once: a task may have thousands, and every event asks."""
+        object.__setattr__(self, "has_final", any(process.final for process in self.processes))
 
     @classmethod
     def of(
@@ -53,6 +64,8 @@ class TaskSpec:
         *,
         kill_grace: float | None = None,
         max_completion: float | None = None,
+        run_limit: int = RUN_LIMIT,
+        lifecycle: tuple[float, ...] = (),
     ) -> TaskSpec:
         """The specification of a validated task."""
         return cls(
@@ -73,12 +86,9 @@ class TaskSpec:
             finalization_wait=float(task.finalization_wait),
             kill_grace=kill_grace,
             max_completion=max_completion,
+            run_limit=run_limit,
+            lifecycle=lifecycle,
         )
-
-    @property
-    def has_final(self) -> bool:
-        """The task has final processes."""
-        return any(process.final for process in self.processes)
 
 
 # What an invalid task is in the books: nothing that could be started.

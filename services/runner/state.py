@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from services.runner.plan import Counts, Plan
-from services.runner.processes import ENDED, OPEN, Exit, ProcessState, Run, check
+from services.runner.processes import ENDED, OPEN, Exit, ProcessState, Run, check, check_next
 from services.runner.records import (
     TERMINAL,
     Cause,
     EndRecord,
+    LifecycleRecord,
     Moment,
     Phase,
     PhaseRecord,
@@ -52,12 +53,19 @@ class View:
     connected: bool = False
     # Processes of the task that exist.
     alive: int = 0
-    # Runs that the hands have confirmed or that were sent to them on this connection: (process, run).
-    listed: set[tuple[str, int]] = field(default_factory=set)
+    # Runs that the hands have confirmed or that were sent to them on this connection, (process, run), with the time by
+    # which exec has to be confirmed (CLOCK_BOOTTIME).
+    listed: dict[tuple[str, int], float] = field(default_factory=dict)
+    # The same times as a heap of (time, process, run); what `listed` does not have so any more is void.
+    unheard: list[tuple[float, str, int]] = field(default_factory=list)
     # The hands have spoken since the Hello.
     answered: bool = False
-    # `kill_at` that was told on this connection.
+    # `kill_at` that was told on this connection, and when.
     told: float | None = None
+    told_at: float = 0.0
+    # Lifecycle step that was ordered on this connection; -1: none. `fresh`: and never on an earlier one.
+    asked: int = -1
+    fresh: bool = False
     # False while the journal takes no records: nothing new may be started.
     may_start: bool = True
 
@@ -79,6 +87,10 @@ class State:
     message: str = ""
     clean_until: float = 0.0
     end_at: float = 0.0
+    # Newest lifecycle step that was begun, -1: none; until when it lasts (CLOCK_BOOTTIME); the endpoint has answered.
+    step: int = -1
+    step_until: float = 0.0
+    step_answered: bool = False
     started: bool = False
     forked: bool = False
     version: int = 0
@@ -95,8 +107,8 @@ class State:
         final = [process for process in spec.processes if process.final]
         return cls(
             spec=spec,
-            regular=Plan(regular, spec.successors, max_concurrency=spec.max_concurrency),
-            final=Plan(final, spec.successors, max_concurrency=spec.max_concurrency),
+            regular=Plan(regular, spec.successors, max_concurrency=spec.max_concurrency, run_limit=spec.run_limit),
+            final=Plan(final, spec.successors, max_concurrency=spec.max_concurrency, run_limit=spec.run_limit),
             runs={process.name: {} for process in spec.processes},
         )
 
@@ -134,6 +146,8 @@ def apply(state: State, record: Record) -> None:
         _apply_end(state, record)
     elif isinstance(record, PhaseRecord):
         _apply_phase(state, record)
+    elif isinstance(record, LifecycleRecord):
+        state.step, state.step_until, state.step_answered = record.step, record.until, record.answered
     else:
         _restore(state, record.state)
         return
@@ -147,6 +161,7 @@ def _apply_run(state: State, record: RunRecord) -> None:
     plan = state.plan_of(record.process)
     wall = record.at.wall
     if run is None:
+        check_next(state.newest.get(record.process), record.run, found=record.found)
         run = runs[record.run] = state.newest[record.process] = Run(record.process, record.run, waiting_at=wall)
         if len(runs) > KEEP_RUNS:
             del runs[next(iter(runs))]
@@ -163,6 +178,7 @@ def _apply_run(state: State, record: RunRecord) -> None:
         state.forked = True
         if record.state is ProcessState.FORKED:
             run.forked_at = wall
+            run.forked_boot = record.at.boot
             plan.forked(record.process)
         else:
             run.running_at = wall
@@ -189,6 +205,8 @@ def _apply_phase(state: State, record: PhaseRecord) -> None:
     if state.phase not in PHASE_CHANGES[record.phase]:
         before = "nothing" if state.phase is None else state.phase.name
         raise IllegalPhase(f"{before} -> {record.phase.name}")
+    if record.phase is Phase.CLEANING and state.cause is None:
+        raise IllegalPhase("CLEANING without an end")
     if state.phase is None:
         state.launched_at = record.at.boot
     state.phase = record.phase
@@ -198,7 +216,9 @@ def _apply_phase(state: State, record: PhaseRecord) -> None:
 
 
 _PLAIN = ("launched_at", "ended_at", "message", "clean_until", "end_at", "started", "forked", "version")
-_RUN_PLAIN = ("run", "pid", "start_ticks", "error", "waiting_at", "forked_at", "running_at", "ended_at")
+# Not in the snapshots of older versions.
+_PLAIN_LATER = ("step", "step_until", "step_answered")
+_RUN_PLAIN = ("run", "pid", "start_ticks", "error", "waiting_at", "forked_at", "running_at", "ended_at", "forked_boot")
 
 
 def snapshot(state: State, now: Moment) -> SnapshotRecord:
@@ -217,7 +237,7 @@ def snapshot(state: State, now: Moment) -> SnapshotRecord:
                 ]
                 for name, runs in state.runs.items()
             },
-            **{name: getattr(state, name) for name in _PLAIN},
+            **{name: getattr(state, name) for name in (*_PLAIN, *_PLAIN_LATER)},
         },
     )
 
@@ -225,6 +245,8 @@ def snapshot(state: State, now: Moment) -> SnapshotRecord:
 def _restore(state: State, saved: dict[str, Any]) -> None:
     for name in _PLAIN:
         setattr(state, name, saved[name])
+    for name in _PLAIN_LATER:
+        setattr(state, name, saved.get(name, getattr(state, name)))
     state.phases = [(Phase(phase), at) for phase, at in saved["phases"]]
     state.phase = state.phases[-1][0] if state.phases else None
     state.cause = None if saved["cause"] is None else Cause(saved["cause"])

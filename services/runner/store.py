@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
-from typing import TYPE_CHECKING
+import re
+import resource
+from typing import TYPE_CHECKING, NamedTuple
 
+from services.common import journal as journals
 from services.common.journal import Journal, JournalCorrupt, JournalUnavailable
+from services.runner import header
+from services.runner.records import BadRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from services.common.journal import Syncer
     from services.common.keys import TaskKey
+    from services.common.syncer import Syncer
 
 _LOG = logging.getLogger(__name__)
 _SUFFIX = ".journal"
+_ASIDE = re.compile(r"\.journal\.damaged(\.[0-9]+)?$")
+
+
+class Damage(NamedTuple):
+    """A journal that was put aside: where it is, what is wrong with it (file and offset), and whose it is if known."""
+
+    path: str
+    error: str
+    offset: int
+    key: TaskKey | None
+
+
+class JournalUnreadable(OSError):
+    """A journal that may be sound cannot be opened or read now. Not to be started without: its task may be running."""
 
 
 class TaskLog:
@@ -77,6 +97,8 @@ class Store:
         """Touches nothing."""
         self._directory = os.path.join(state_dir, "tasks")
         self._syncer = syncer
+        # Journals that were put aside, by this process or before it.
+        self.damages: list[Damage] = []
 
     def open(self) -> None:
         """Makes the directory.
@@ -90,23 +112,54 @@ class Store:
         """The journal of a new task; nothing is written yet."""
         return TaskLog(self._path(key), self._syncer)
 
+    def log_at(self, path: str) -> TaskLog:
+        """A journal that is not open: nothing of it is read, and nothing written unless asked."""
+        return TaskLog(path, self._syncer)
+
     def scan(self) -> Iterator[tuple[TaskLog, list[bytes]]]:
-        """All journals with their payloads. Damaged ones are put aside, and the others are not touched by that."""
+        """All journals with their payloads. Damaged ones are put aside, and the others are not touched by that.
+
+        Raises:
+            JournalUnreadable: Names the file, the cause and what to do; the file stays where and as it is.
+        """
         for name in sorted(os.listdir(self._directory)):
             if not name.endswith(_SUFFIX):
                 continue
             path = os.path.join(self._directory, name)
             try:
-                journal, payloads = Journal.open(path, self._syncer)
-            except (JournalCorrupt, JournalUnavailable, OSError) as error:
-                self.quarantine(path, str(error))
+                journal, payloads = Journal.open(path, self._syncer, keep_first=True)
+            except JournalCorrupt as error:
+                self.quarantine(path, str(error), error.offset, key_of(error.payloads))
                 continue
+            except JournalUnavailable:
+                # Nothing in it yet, and no room now: as below.
+                self._unlink(path)
+                continue
+            except OSError as error:
+                raise JournalUnreadable(f"{path}: cannot be read: {error.strerror}; {_remedy(error.errno)}") from error
             if payloads:
                 yield TaskLog(path, self._syncer, journal), payloads
             else:
-                # Cut off before its first record was whole: nothing was done for the task either.
+                # Nothing but the header of a file: nothing was done for the task either.
                 journal.close()
                 self._unlink(path)
+
+    def aside(self) -> Iterator[tuple[str, Sequence[bytes], JournalCorrupt | None]]:
+        """Journals that an earlier process has put aside: path, sound records, and what the file says is wrong."""
+        for name in sorted(os.listdir(self._directory)):
+            if not _ASIDE.search(name):
+                continue
+            path = os.path.join(self._directory, name)
+            try:
+                yield path, journals.read(path)[0], None
+            except JournalCorrupt as error:
+                yield path, error.payloads, error
+            except OSError as error:
+                yield path, (), JournalCorrupt(path, 0, f"cannot be read: {error.strerror}")
+
+    def damage_of(self, key: TaskKey) -> str:
+        """What is wrong with a journal of this task that was put aside; empty: there is none."""
+        return next((damage.error for damage in reversed(self.damages) if damage.key == key), "")
 
     def read(self, key: TaskKey) -> list[bytes]:
         """Payloads of one journal.
@@ -115,17 +168,28 @@ class Store:
             OSError: The file cannot be read.
             JournalCorrupt: It is damaged.
         """
-        journal, payloads = Journal.open(self._path(key))
-        journal.close()
-        return payloads
+        return journals.read(self._path(key))[0]
 
-    def quarantine(self, path: str, why: str) -> None:
-        """Puts a file aside that cannot be used, and says so; nothing is deleted."""
+    def quarantine(self, path: str, why: str, offset: int, key: TaskKey | None) -> None:
+        """Puts a file aside that cannot be used, and says so; nothing is deleted, older files of that name included.
+
+        Args:
+            path: The file.
+            why: What is wrong; names file and offset.
+            offset: Bytes to the first damage.
+            key: Whose journal it is; None: nobody can tell.
+        """
         _LOG.error("journal put aside", extra={"fields": {"path": path, "error": why}})
+        aside, number = f"{path}.damaged", 0
+        while os.path.lexists(aside):
+            number += 1
+            aside = f"{path}.damaged.{number}"
         try:
-            os.rename(path, f"{path}.damaged")
+            os.rename(path, aside)
         except OSError as error:
             _LOG.error("journal cannot be put aside", extra={"fields": {"path": path, "error": str(error)}})
+            aside = path
+        self.damages.append(Damage(aside, why, offset, key))
 
     def remove(self, key: TaskKey) -> None:
         """Deletes a journal."""
@@ -141,3 +205,27 @@ class Store:
             pass
         except OSError as error:
             _LOG.error("journal cannot be deleted", extra={"fields": {"path": path, "error": str(error)}})
+
+
+def _remedy(number: int | None) -> str:
+    """What an operator can do about an error of open() or read()."""
+    if number == errno.EMFILE:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return f"the hard limit of open files is {hard}, each live task needs one: raise it (ulimit -Hn, LimitNOFILE=)"
+    if number == errno.ENFILE:
+        return "all files that the host allows are open: raise fs.file-max"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"user {os.geteuid()} must be able to read and write it"
+    if number == errno.ENOMEM:
+        return "free some memory"
+    if number == errno.EIO:
+        return "check the disk; to go on without this task, move the file away"
+    return "to go on without this task, move the file away"
+
+
+def key_of(payloads: Sequence[bytes]) -> TaskKey | None:
+    """Whose journal it is, as far as its first record can be read."""
+    try:
+        return header.decode(payloads[0]).key if payloads else None
+    except BadRecord:
+        return None

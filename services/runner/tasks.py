@@ -1,7 +1,7 @@
 """The task machine: what has happened -> what is recorded and what is to be done (Thermos: task state machine).
 
     ACTIVE      regular processes run by their plan
-    CLEANING    SIGTERM to all, SIGKILL at the deadline, until nothing is left
+    CLEANING    lifecycle endpoints, SIGTERM to all, SIGKILL at the deadline, until nothing is left
     FINALIZING  final processes run by their plan, within what is left of the budget
     terminal    the verdict; only when nothing of the task is left
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.runner import budgets, messages
+from services.runner import budgets, lifecycle, messages, silence
 from services.runner.budgets import Budget, Request
 from services.runner.events import (
     VERDICTS,
@@ -21,6 +21,7 @@ from services.runner.events import (
     Event,
     Gone,
     HandsSeen,
+    LifecycleDone,
     Overruled,
     Resumed,
     StartRun,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from services.runner.plan import Plan
 
-# Seconds after the last word to the hands until a start that they never confirmed counts as never made.
+# Seconds after the order to end everything until a start that the hands never confirmed counts as never made.
 ANSWER_WAIT = 1.0
 
 
@@ -73,8 +74,11 @@ def next_wakeup(state: State) -> float | None:
         times.append(state.end_at)
         if state.view.may_start and state.view.told is None:
             times.append(state.final.next_wakeup())
+    times.append(lifecycle.next_wakeup(state))
+    if state.view.connected and not state.over:
+        times.append(silence.next_wakeup(state.view))
     if _waits_for_answer(state):
-        times.append((state.view.told or 0.0) + ANSWER_WAIT)
+        times.append(_answer_due(state.view))
     return min((time for time in times if time is not None), default=None)
 
 
@@ -82,6 +86,11 @@ def _waits_for_answer(state: State) -> bool:
     """A Terminate was told, nothing is alive, and some starts may never have reached the hands."""
     view = state.view
     return view.connected and view.told is not None and view.alive == 0 and not state.over and bool(unconfirmed(state))
+
+
+def _answer_due(view: View) -> float:
+    """When silence means that there is nothing: whatever was started is dead by `told`."""
+    return max(view.told or 0.0, view.told_at) + ANSWER_WAIT
 
 
 class _Step(Recorder):
@@ -92,7 +101,8 @@ class _Step(Recorder):
         self._takers: dict[type[Event], Callable[..., None]] = {
             HandsSeen: self.take_hands,
             Request: self._take_request,
-            Tick: lambda _: None,
+            Tick: self._take_tick,
+            LifecycleDone: lambda event: lifecycle.take(self, event),
             Resumed: self._take_resumed,
             Gone: self._take_gone,
             Overruled: self._take_overruled,
@@ -129,6 +139,10 @@ class _Step(Recorder):
         message = messages.asked(request.cause, request.message)
         self.emit(EndRecord(self.now, request.cause, verdict, *wanted, request.seq, message))
 
+    def _take_tick(self, event: Tick) -> None:
+        if event.late:
+            silence.begin_again(self.state.view, self.now.boot)
+
     def _take_resumed(self, event: Resumed) -> None:
         self.state.view.may_start = event.may_start
 
@@ -151,6 +165,8 @@ class _Step(Recorder):
             if limit is not None and self.now.boot >= state.launched_at + limit:
                 self._take_request(Request(Cause.COMPLETION_TIME))
         if state.cause is None:
+            if state.view.connected:
+                silence.give_up(self)
             self._queue(state.regular)
             self._natural_end()
         if state.cause is not None:
@@ -161,7 +177,7 @@ class _Step(Recorder):
 
     def _natural_end(self) -> None:
         state, plan = self.state, self.state.regular
-        if 0 < state.spec.max_failures <= len(plan.failed):
+        if 0 < state.spec.max_failures <= plan.failed_count:
             verdict, message = Phase.FAILED, messages.failed(state)
         elif plan.deadlocked:
             verdict, message = Phase.FAILED, messages.deadlocked(state)
@@ -179,9 +195,11 @@ class _Step(Recorder):
         if any(name in state.final for name in state.newest):
             # Only state that was rebuilt from the hands comes here: cleaning was over before the journal was lost.
             return self._finalize()
+        silence.give_up(self)
         self._close_unstarted()
         if not state.quiet:
-            self._terminate(state.clean_until)
+            if not lifecycle.ask(self):
+                self._terminate(state.clean_until)
             return False
         # A task that was ended before anything ran has nothing to finalize.
         if state.spec.has_final and state.end_at > self.now.boot and (state.forked or state.cause is Cause.PLAN):
@@ -199,6 +217,7 @@ class _Step(Recorder):
         if not state.view.connected:
             return False
         spent = self.now.boot >= state.end_at
+        silence.give_up(self)
         if not spent and state.view.told is None:
             self._queue(state.final)
             if not (state.final.complete or state.final.deadlocked):
@@ -235,21 +254,20 @@ class _Step(Recorder):
             run = state.newest[process]
             self.emit(RunRecord(self.now, process, run.run, ProcessState.FORKED))
         for run in unconfirmed(state):
-            state.view.listed.add((run.process, run.run))
+            silence.watch(state.view, run, self.now.boot)
             self.decision.actions.append(StartRun(run.process, run.run))
 
     def _terminate(self, kill_at: float) -> None:
         view = self.state.view
         if view.told is None or kill_at < view.told:
-            view.told = kill_at
+            view.told, view.told_at = kill_at, self.now.boot
             view.answered = False
             self.decision.actions.append(Terminate(kill_at))
 
     def _close_unstarted(self) -> None:
         """Closes runs whose start never reached the hands, once they have answered a Terminate and have nothing."""
-        view = self.state.view
         if not _waits_for_answer(self.state):
             return
-        if view.answered or self.now.boot >= (view.told or 0.0) + ANSWER_WAIT:
+        if self.state.view.answered or self.now.boot >= _answer_due(self.state.view):
             for run in unconfirmed(self.state):
                 self.record(run, Change(ProcessState.KILLED, None, "never started: the task was being ended"))

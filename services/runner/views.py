@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from services.runner.book import Book
     from services.runner.processes import Exit, Run
     from services.runner.records import RunRecord
+    from services.runner.store import Damage
 
 
 def task_state(book: Book) -> link_pb2.TaskState:
@@ -51,6 +52,7 @@ def task(book: Book, *, attached: bool) -> runner_pb2.Task:
         processes=[process_run(state.newest[p.name]) for p in state.spec.processes if p.name in state.newest],
         attached=attached,
         warnings=book.warnings(),
+        process_count=len(state.spec.processes),
     )
 
 
@@ -60,6 +62,16 @@ def response(book: Book, *, attached: bool) -> runner_pb2.GetTaskResponse:
         task=task(book, attached=attached),
         spec=None if book.loaded is None else book.loaded.task,
         runs=[process_run(run) for runs in book.state.runs.values() for run in runs.values()],
+    )
+
+
+def damaged(damage: Damage) -> runner_pb2.DamagedJournal:
+    """A journal that was put aside."""
+    return runner_pb2.DamagedJournal(
+        path=damage.path,
+        error=damage.error,
+        offset=damage.offset,
+        key=None if damage.key is None else damage.key.to_pb(),
     )
 
 

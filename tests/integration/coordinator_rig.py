@@ -181,6 +181,7 @@ class Rig:
             "stderr": ".logs/p/0/stderr",
             "profile": "",
             "sandbox": str(self.sandbox),
+            "logging": {"console": False, "limit": 0, "backups": 0},
             **changes,
         }
 

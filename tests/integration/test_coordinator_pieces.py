@@ -17,12 +17,14 @@ from executor_shim.coordinator.family import Family
 from executor_shim.coordinator.hands import Hands
 from executor_shim.coordinator.poller import Poller
 from executor_shim.coordinator.probing import Probes
+from executor_shim.coordinator.pumps import Pumps
 from executor_shim.coordinator.wire import encode
 told = []
 family, poller = Family(), Poller()
 probes = Probes(family, poller, told.append, lambda task: False)
 no = lambda task: False
-hands = Hands(family, poller, told.append, no, no, lambda task, pid: None, probes.ended, lambda task: None)
+pumps = Pumps(poller, lambda run: None, print)
+hands = Hands(family, poller, pumps, told.append, no, no, lambda task, pid: None, probes.ended, lambda task: None)
 common = {"task": "t", "env": {}, "cwd": b"", "user": "", "sandbox": sys.argv[1].encode()}
 run = {**common, "process": "p", "run": 0, "stdout": b"", "stderr": b"", "profile": b""}
 """

@@ -29,10 +29,10 @@ def test_first_message_is_the_state(tmp_path: Path) -> None:
         assert state["tasks"] == {}
 
 
-def test_driver_gets_options_verbatim_and_both_state_files(tmp_path: Path) -> None:
+def test_driver_gets_options_in_pairs_and_both_state_files(tmp_path: Path) -> None:
     with rig(tmp_path, "--linger=3", "--service-deadline", "7") as r:
         driver = r.driver()
-        assert driver.argv[-5:] == ["--services", "/nowhere", "--linger=3", "--service-deadline", "7"]
+        assert driver.argv[-6:] == ["--services", "/nowhere", "--linger", "3", "--service-deadline", "7"]
         assert "--driver-argv" not in driver.argv
         for fd in driver.state_fds:
             assert "memfd:trivet-state" in os.readlink(f"/proc/self/fd/{fd}")
@@ -81,7 +81,7 @@ print(json.dumps({
 """
     leak, _other = os.pipe()
     os.set_inheritable(leak, True)
-    with rig(tmp_path, pass_fds=(leak,), env={"OUTER": "not for tasks"}) as r:
+    with rig(tmp_path, pass_fds=(leak,), umask=0o077, env={"OUTER": "not for tasks"}) as r:
         driver = r.driver()
         # Python changes its own dispositions when it starts: let somebody look who does not.
         driver.send("start", **r.command(["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"], process="signals"))

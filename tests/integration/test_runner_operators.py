@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from tests.integration.runner_double import attached, process, watching
+from tests.integration.runner_double import DriverDouble, attached, process, watching
 from trivet.link.v1 import link_pb2
 from trivet.runner.v1 import runner_pb2
 
@@ -131,6 +131,62 @@ def test_tasks_are_listed_in_pages_without_gaps(tmp_path: Path) -> None:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.ListTasks(runner_pb2.ListTasksRequest(page_token="nonsense"))
             assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            await channel.close()
+
+    asyncio.run(scenario())
+
+
+def test_conditions_and_choices_have_their_status_codes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (runner, driver):
+            other = DriverDouble(runner, incarnation="i2")
+            other.executor.executor_id = "ex2"
+            await other.attach()
+            for each in (driver, other):
+                await each.launch({"processes": [process("a")]})
+                await each.runs("a")
+            channel, stub = runner.admin()
+            listed = await stub.ListTasks(runner_pb2.ListTasksRequest(task_id="t?", executor_id="ex2"))
+            assert [task.state.key.executor.executor_id for task in listed.tasks] == ["ex2"]
+            ambiguous, invalid = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT
+            both = runner_pb2.ListTasksRequest(active_only=True, ended_only=True)
+            for call, request, code in (
+                (stub.KillTask, runner_pb2.KillTaskRequest(task_id="t1"), ambiguous),
+                (stub.GetTask, runner_pb2.GetTaskRequest(task_id="t1"), ambiguous),
+                (stub.LoseTask, runner_pb2.LoseTaskRequest(task_id="t1"), ambiguous),
+                (stub.ListTasks, both, invalid),
+            ):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call(request)
+                assert caught.value.code() == code
+            killed = await stub.KillTask(runner_pb2.KillTaskRequest(task_id="t1", executor_id="ex2"))
+            assert killed.state.key.executor.executor_id == "ex2"
+            left = await stub.GetTask(runner_pb2.GetTaskRequest(task_id="t1", executor_id="ex"))
+            assert not left.task.state.end_cause
+            await channel.close()
+            await other.detach()
+
+    asyncio.run(scenario())
+
+
+def test_a_mistaken_driver_cannot_fill_memory_with_logs_that_nobody_asked_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with attached(tmp_path) as (runner, driver):
+            await driver.launch({"processes": [process("a")]})
+            await driver.runs("a")
+            channel, stub = runner.admin()
+            call = stub.ReadLog(runner_pb2.ReadLogRequest(task_id="t1", process="a", follow=True))
+            await driver.wait(lambda: any(message.HasField("open_log") for message in driver.heard))
+            order = next(message.open_log for message in driver.heard if message.HasField("open_log"))
+            assert order.path == "sandbox/.logs/a/0/stdout"
+            # One was asked for. The id of a reader that never was is as good as silence.
+            for number, piece_id in enumerate([order.id, order.id, order.id, 999]):
+                piece = runner_pb2.ReadLogResponse(data=b"%d" % number)
+                await driver.send(log_piece=runner_pb2.LogPiece(key=driver.key(), id=piece_id, piece=piece))
+            assert (await call.read()).data == b"0"
+            await driver.wait(lambda: any(message.HasField("next_piece") for message in driver.heard))
+            call.cancel()
+            await driver.wait(lambda: any(message.HasField("close_log") for message in driver.heard))
             await channel.close()
 
     asyncio.run(scenario())

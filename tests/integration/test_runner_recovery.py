@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -327,3 +330,34 @@ def test_the_data_of_a_task_may_be_anything(tmp_path: Path) -> None:
             assert state.message
 
     with_runner(tmp_path, scenario)
+
+
+def test_too_few_descriptors_fail_the_start_and_cost_no_task(tmp_path: Path) -> None:
+    tasks = 100
+
+    async def first(runner: RunnerUnderTest, driver: DriverDouble) -> None:
+        for number in range(tasks):
+            await driver.launch({"processes": [process("a")]}, f"t{number}")
+        for number in range(tasks):
+            await driver.runs("a", task_id=f"t{number}")
+
+    runner = with_runner(tmp_path, first)
+    before = {path.name: path.read_bytes() for path in Path(runner.state_dir, "tasks").iterdir()}
+    assert len(before) == tasks
+    command = [sys.executable, "-m", "services.runner", "--run-dir", runner.run_dir, "--state-dir", runner.state_dir]
+    limited = ["/bin/sh", "-c", 'ulimit -n 64; exec "$@"', "sh", *command]
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert re.fullmatch(
+        rf"trivet-runner: {runner.state_dir}/tasks/[0-9a-f]+\.journal: cannot be read: Too many open files; "
+        r"the hard limit of open files is 64, each live task needs one: raise it .*",
+        said,
+    )
+    assert {path.name: path.read_bytes() for path in Path(runner.state_dir, "tasks").iterdir()} == before
+
+    async def second(runner: RunnerUnderTest, _: DriverDouble) -> None:
+        (replayed,) = [entry for entry in runner.log if entry["msg"] == "replayed"]
+        assert (replayed["tasks"], replayed["damaged"]) == (tasks, 0)
+
+    with_runner(tmp_path, second)

@@ -46,21 +46,24 @@ def transient(key: link_pb2.TaskKey, probe_id: int, why: str) -> health_pb2.Prob
 
 
 async def _get(target: health_pb2.HttpProbe) -> Response:
-    reader, writer = await _connect(target.port)
+    reader, writer = await connect(target.port)
     try:
-        # The path comes from the task's configuration: it must not be able to add headers.
-        path = "".join(c if 0x20 < ord(c) < 0x7F else f"%{b:02X}" for c in target.path for b in c.encode()) or "/"
-        head = (
-            f"GET {path} HTTP/1.1\r\nHost: localhost:{target.port}\r\nUser-Agent: trivet\r\nConnection: close\r\n\r\n"
-        )
-        writer.write(head.encode())
+        writer.write(request_head("GET", target.port, target.path))
         await writer.drain()
         return await read_response(reader, _BODY_LIMIT)
     finally:
         writer.close()
 
 
-async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+def request_head(method: str, port: int, path: str, *headers: str) -> bytes:
+    """A request without a body. The path comes from the task's configuration: it cannot add headers."""
+    target = "".join(c if 0x20 < ord(c) < 0x7F else f"%{b:02X}" for c in path for b in c.encode()) or "/"
+    lines = [f"{method} {target} HTTP/1.1", f"Host: localhost:{port}", "User-Agent: trivet", "Connection: close"]
+    return "\r\n".join([*lines, *headers, "", ""]).encode()
+
+
+async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the task's own localhost. Raises OSError."""
     refused: OSError = ConnectionRefusedError("connection refused")
     for host in _LOOPBACK:
         try:

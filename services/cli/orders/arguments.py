@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-VERBS = frozenset({"launch", "kill", "watch", "executors", "fault", "agent-restart"})
+# `kill` is one, too, when an agent is named: services.cli.tasks.arguments.
+VERBS = frozenset({"launch", "watch", "executors", "fault", "agent-restart"})
 
 _AGENT_HELP = (
     "the agent: its run or work directory, or its socket; default: $TRIVET_AGENT. There is no other default: "
@@ -38,16 +39,6 @@ With --json each update is an object on a line of its own: {"type": "status", "t
 "sandbox", "exit_code", "exit_signal"}, the executor's, as far as it has ended.
 
 When the agent is away, this waits for it; when its process has ended, 30 s for a new one (then the exit status is 2).
-"""
-_KILL_TEXT = """\
-Sends KILL to tasks of a local agent the scheduler's way: --agent (or TRIVET_AGENT) names the agent, which passes it to
-the executor's event stream. What the executor makes of it, `trivet watch TASK` shows.
-"""
-_KILL_END = """
-exit status:
-  0    every KILL was written to an executor's stream
-  1    one of them was not; stderr says why
-  2    no agent, or bad arguments
 """
 _FAULT_TEXT = """\
 Faults of the local agent: what networks, agents and schedulers do to executors on a bad day, on demand.
@@ -82,9 +73,6 @@ def add(verbs: Any) -> None:
     )
     watch.add_argument("task", metavar="TASK", help="id of the task")
     watch.add_argument("--json", action="store_true", help="one object a line")
-    kill = _command(verbs, "kill", "kill tasks of a local agent", _KILL_TEXT, _KILL_END)
-    kill.add_argument("tasks", nargs="+", metavar="TASK", help="id of a task")
-    kill.add_argument("--grace", type=seconds, metavar="TIME", help="grace period in the KILL: 5s, 500ms, 2mins")
     executors = _command(verbs, "executors", "list the executors of a local agent", "Lists executors that run or ran.")
     executors.add_argument("--json", action="store_true", help="one object a line")
     _add_fault(_command(verbs, "fault", "faults of a local agent: refuse, lose, delay, ...", _FAULT_TEXT))

@@ -3,7 +3,8 @@
 from services.common.task.findings import InvalidTask
 from services.common.task.forms import parse_json
 from services.common.task.graph import Graph
+from services.common.task.lifecycle import Lifecycle
 from services.common.task.load import LoadedTask, load
 from services.common.task.ports import HEALTH_PORT, referenced_ports
 
-__all__ = ["HEALTH_PORT", "Graph", "InvalidTask", "LoadedTask", "load", "parse_json", "referenced_ports"]
+__all__ = ["HEALTH_PORT", "Graph", "InvalidTask", "Lifecycle", "LoadedTask", "load", "parse_json", "referenced_ports"]

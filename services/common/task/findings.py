@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 
@@ -45,15 +46,16 @@ def quoted(text: str) -> str:
 
 
 class Findings:
-    """Collects violations and warnings; a second violation at the same place is a consequence and left out."""
+    """Collects violations and warnings; what is found later at a place with violations is a consequence: left out."""
 
     def __init__(self) -> None:
-        self._violations: dict[str, str] = {}
+        self._violations: dict[str, tuple[str, ...]] = {}
         self._warnings: list[str] = []
 
-    def violation(self, path: str, text: str) -> None:
-        """Records a broken rule at `path` (empty: the whole document)."""
-        self._violations.setdefault(path, f"{path}: {text}" if path else text)
+    def violation(self, path: str, *texts: str) -> None:
+        """Records what is wrong at `path` (empty: the whole document); nothing when there are no texts."""
+        if texts:
+            self._violations.setdefault(path, tuple(f"{path}: {text}" if path else text for text in texts))
 
     def warning(self, path: str, text: str) -> None:
         """Records something that is accepted and may surprise."""
@@ -66,7 +68,7 @@ class Findings:
     @property
     def violations(self) -> list[str]:
         """All violations in the order in which they were found, bounded: a hostile task may break a million rules."""
-        return _bounded(list(self._violations.values()))
+        return _bounded(list(itertools.chain.from_iterable(self._violations.values())))
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -4,10 +4,10 @@
 |---|---|---|
 | instance | `task` and `instance` | Aurora's MesosTaskInstance |
 | job | `task` | Aurora's MesosJob |
-| task | `processes` | a Thermos task alone; `health_check_config` and `announce` may stand beside its fields |
+| task | `processes` | a Thermos task alone, with `health_check_config`, `announce`, `lifecycle` beside its fields |
 
-Binary thrift (Aurora's AssignedTask around a job) gets its row here: it is told from JSON by its first byte, which is
-never `{` or white space.
+Each of them may come as JSON, or as the JSON inside an AssignedTask in thrift's binary form. What the AssignedTask says
+of the instance and the job key takes the place of what the JSON says.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from services.common.task.assigned import DATA, Assigned, differs, is_thrift, read_assigned
 from services.common.task.findings import Findings, InvalidTask
 from services.common.task.rules import check
-from services.common.task.schema import Object, decode, read_message
+from services.common.task.schema import MAX_BYTES, Object, decode, read_message
 from trivet.task.v1 import task_pb2
 
 # Fields of a job that a task without a job may have as well; none is a field of the Thermos task.
-_BESIDE = frozenset({"health_check_config", "announce"})
+_BESIDE = frozenset({"health_check_config", "announce", "lifecycle"})
 
 
 class Form(enum.Enum):
@@ -39,11 +40,13 @@ class Document:
     task: task_pb2.Task
     form: Form
     prefix: str
+    assigned: Assigned | None = None
+    """What the scheduler put around it, None when it came as JSON."""
 
     @property
     def aurora(self) -> bool:
         """The data is Aurora's."""
-        return self.form is not Form.TASK
+        return self.form is not Form.TASK or self.assigned is not None
 
 
 def read(data: bytes | str, findings: Findings) -> Document:
@@ -52,6 +55,34 @@ def read(data: bytes | str, findings: Findings) -> Document:
     Raises:
         InvalidTask: it is no document at all, or of no known form.
     """
+    if len(data) > MAX_BYTES:
+        raise InvalidTask([f"the task has {len(data)} bytes, at most {MAX_BYTES} are accepted"])
+    if isinstance(data, str) or not is_thrift(data):
+        return _read_json(data, findings)
+    assigned = read_assigned(data, findings)
+    try:
+        document = _read_json(assigned.data, findings)
+    except InvalidTask as invalid:
+        raise InvalidTask([f"{DATA}: {text}" for text in invalid.violations], aurora=True) from None
+    _overlay(document.task, assigned, findings)
+    return Document(document.task, document.form, document.prefix, assigned)
+
+
+def _overlay(task: task_pb2.Task, assigned: Assigned, findings: Findings) -> None:
+    if assigned.instance is not None:
+        if task.HasField("instance"):
+            differs(findings, "instanceId", assigned.instance, task.instance)
+        task.instance = assigned.instance
+    for name in ("role", "environment", "name"):
+        said = getattr(assigned, name)
+        if not said:
+            continue
+        if task.HasField(name):
+            differs(findings, f"task.job.{name}", said, getattr(task, name))
+        setattr(task, name, said)
+
+
+def _read_json(data: bytes | str, findings: Findings) -> Document:
     value = decode(data)
     if not isinstance(value, Object):
         raise InvalidTask(["the task must be a JSON object"])
@@ -68,7 +99,7 @@ def read(data: bytes | str, findings: Findings) -> Document:
 
 
 def parse_json(data: bytes | str) -> tuple[task_pb2.Task, tuple[str, ...]]:
-    """Reads a task and checks every rule that needs no ports and no variables. Templates stay as they are.
+    """Reads a task of any form and checks every rule that needs no ports and no variables. Templates stay as they are.
 
     Returns:
         The task, and warnings for people.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from trivet.task.v1 import task_pb2
 
@@ -54,19 +55,52 @@ class Graph:
                     ready.append(successor)
         return ready
 
-    def find_cycle(self) -> list[str] | None:
-        """One cycle in the order of its edges, first name not repeated at the end; None when there is none."""
-        stuck = self.predecessors.keys() - self.sorted()
-        if not stuck:
-            return None
-        # Each stuck name has a stuck predecessor, so walking backwards must come round.
-        name = next(name for name in self.predecessors if name in stuck)
+    def find_cycles(self) -> list[list[str]]:
+        """Cycles in the order of their edges, first name not repeated at the end; empty when there is none.
+
+        Names that wait for themselves, and one cycle of each set of names that all wait for each other: such a set may
+        have countless ones.
+        """
+        cycles = [[name] for name, others in self.predecessors.items() if name in others]
+        return cycles + [self._cycle_in(knot) for knot in self._knots() if len(knot) > 1]
+
+    def _cycle_in(self, knot: AbstractSet[str]) -> list[str]:
+        """A cycle among names that all wait for each other."""
+        name = next(iter(knot))
         trail: dict[str, int] = {}
-        path: list[str] = []
+        # Each name has a predecessor among them, so walking backwards must come round.
         while name not in trail:
-            trail[name] = len(path)
-            path.append(name)
-            name = next(other for other in self.predecessors[name] if other in stuck)
-        cycle = path[trail[name] :]
-        cycle.reverse()
-        return cycle
+            trail[name] = len(trail)
+            name = next(other for other in self.predecessors[name] if other in knot and other != name)
+        return list(trail)[trail[name] :][::-1]
+
+    def _knots(self) -> Iterator[AbstractSet[str]]:
+        """Strongly connected components of what is on or behind a cycle (Kosaraju)."""
+        stuck = self.predecessors.keys() - self.sorted()
+        finished: list[str] = []
+        seen: set[str] = set()
+        for root in (name for name in self.predecessors if name in stuck and name not in seen):
+            seen.add(root)
+            walk = [(root, iter(self.successors[root]))]
+            while walk:
+                name, others = walk[-1]
+                following = next((other for other in others if other in stuck and other not in seen), None)
+                if following is None:
+                    finished.append(name)
+                    walk.pop()
+                else:
+                    seen.add(following)
+                    walk.append((following, iter(self.successors[following])))
+        for root in reversed(finished):
+            if root not in stuck:
+                continue
+            stuck.discard(root)
+            knot = {root: None}
+            found = [root]
+            for name in found:  # grows while it is walked
+                for other in self.predecessors[name]:
+                    if other in stuck:
+                        stuck.discard(other)
+                        knot[other] = None
+                        found.append(other)
+            yield knot.keys()

@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.common.task.findings import Findings, InvalidTask
+from services.common.task.advice import advise, advise_lifecycle
+from services.common.task.assigned import differs
+from services.common.task.findings import Findings, InvalidTask, at
 from services.common.task.forms import Document, Form, read
+from services.common.task.lifecycle import Lifecycle, config_of, lifecycle_of
 from services.common.task.ports import HEALTH_PORT, assigned_ports, resolve_ports
 from services.common.task.rules import check
-from services.common.task.templates import Variables, resolve_message
+from services.common.task.templates import Resolver, Variables
 
 if TYPE_CHECKING:
     from mesos.v1 import mesos_pb2
     from trivet.task.v1 import task_pb2
+
+_JOB_TEXTS = ("role", "environment", "cluster", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class LoadedTask:
     """The health check, None when there is none: its absence opens the gate at once."""
     kill_grace: float | None
     """Seconds from `TaskInfo.kill_policy`, None when it is not given."""
+    lifecycle: Lifecycle | None = None
+    """Who is asked to end before the task is signalled, None when nobody is."""
 
 
 def load(info: mesos_pb2.TaskInfo, *, hostname: str) -> LoadedTask:
@@ -43,28 +50,50 @@ def load(info: mesos_pb2.TaskInfo, *, hostname: str) -> LoadedTask:
 
     Args:
         info: as the agent delivered it.
-        hostname: value of `{{mesos.hostname}}`.
+        hostname: value of `{{mesos.hostname}}`, unless an AssignedTask says another.
 
     Raises:
         InvalidTask: with all violations that were found.
     """
     findings = Findings()
+    return complete(read_data(info, findings), info, hostname, findings)
+
+
+def read_data(info: mesos_pb2.TaskInfo, findings: Findings) -> Document:
+    """The document in a TaskInfo.
+
+    Raises:
+        InvalidTask: there is none, or it is of no known form.
+    """
     if not info.data:
         if info.HasField("command"):
             raise InvalidTask(["TaskInfo.command: is not supported, the task must be in TaskInfo.data"])
         raise InvalidTask(["TaskInfo.data: is empty, there is no task"])
-    document = read(info.data, findings)
+    return read(info.data, findings)
+
+
+def complete(document: Document, info: mesos_pb2.TaskInfo, hostname: str, findings: Findings) -> LoadedTask:
+    """The rest of `load`, for a document that has been read; changes the document's task.
+
+    Raises:
+        InvalidTask: with all violations that were found, `findings` included.
+    """
     task = document.task
     _warn_of_ignored(info, findings)
     kill_grace = _kill_grace(info, findings)
-    ports = resolve_ports(task, assigned_ports(info, findings), findings)
-    user = task.task.user or task.role
-    variables = Variables(ports, _values(document, info, user, hostname))
-    resolve_message(task.task, variables, document.prefix, findings)
-    if task.HasField("health_check_config"):
-        resolve_message(task.health_check_config, variables, "health_check_config", findings)
+    assigned = document.assigned
+    ports = resolve_ports(task, assigned_ports(info, findings, assigned.ports if assigned else None), findings)
+    _resolve(document, info, hostname, ports, findings)
     check(task, document.prefix, findings)
+    advise(task, document.prefix, findings, job=document.form is not Form.TASK, submitted=assigned is not None)
     health = _health(document, ports, findings)
+    lifecycle = lifecycle_of(task, ports, findings, by_default=document.form is Form.JOB)
+    config = config_of(task, by_default=lifecycle is not None)
+    if config is not None and kill_grace is not None:
+        advise_lifecycle(config, kill_grace, "TaskInfo.kill_policy.grace_period", findings)
+    elif config is not None:
+        place = at(document.prefix, "finalization_wait")
+        advise_lifecycle(config, float(task.task.finalization_wait), place, findings)
     if findings.violations:
         raise InvalidTask(findings.violations, document.aurora)
     return LoadedTask(
@@ -72,23 +101,56 @@ def load(info: mesos_pb2.TaskInfo, *, hostname: str) -> LoadedTask:
         ports=ports,
         warnings=findings.warnings,
         aurora=document.aurora,
-        user=user,
+        user=_user(task),
         name=task.task.name or task.task.processes[0].name,
         health=health,
         kill_grace=kill_grace,
+        lifecycle=lifecycle,
     )
 
 
-def _values(document: Document, info: mesos_pb2.TaskInfo, user: str, hostname: str) -> dict[str, str | None]:
+def _user(task: task_pb2.Task) -> str:
+    return task.task.user or task.role
+
+
+def _resolve(
+    document: Document, info: mesos_pb2.TaskInfo, hostname: str, ports: dict[str, int], findings: Findings
+) -> None:
+    """Resolves every text of the task that an executor acts on."""
     task = document.task
+    values = _values(document, info, hostname, findings)
+    variables = Variables(ports, values)
+    resolver = Resolver(variables, findings)
+    # What the user and the role stand for has to be known before others refer to them.
+    resolver.resolve_fields(task, "", _JOB_TEXTS)
+    around = [] if document.form is Form.TASK else [(task, "")]
+    resolver.resolve_fields(task.task, document.prefix, ("user",), around)
+    values["mesos.role"] = task.role or None
+    values["mesos.cluster"] = task.cluster or None
+    values["thermos.user"] = _user(task) or info.executor.command.user or None
+    resolver.resolve(task.task, document.prefix, around)
+    if task.HasField("health_check_config"):
+        resolver.resolve(task.health_check_config, "health_check_config", around)
+    if task.HasField("lifecycle"):
+        resolver.resolve(task.lifecycle, "lifecycle", around)
+
+
+def _values(document: Document, info: mesos_pb2.TaskInfo, hostname: str, findings: Findings) -> dict[str, str | None]:
+    task, assigned = document.task, document.assigned
+    task_id = info.task_id.value
+    if assigned is not None:
+        if assigned.task_id:
+            differs(findings, "taskId", assigned.task_id, task_id)
+        task_id = assigned.task_id or task_id
+        hostname = assigned.hostname or hostname
     return {
-        "thermos.task_id": info.task_id.value,
-        "thermos.user": user or info.executor.command.user or None,
+        "thermos.task_id": task_id,
+        "thermos.user": None,
         "mesos.instance": str(task.instance) if task.HasField("instance") else None,
         "mesos.hostname": hostname,
         # Aurora's client fills these in when it submits; here they are known for jobs.
-        "mesos.role": task.role or None,
-        "mesos.cluster": task.cluster or None,
+        "mesos.role": None,
+        "mesos.cluster": None,
     }
 
 

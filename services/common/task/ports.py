@@ -21,8 +21,10 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 _MAX_PORT = 65535
 
 
-def assigned_ports(info: mesos_pb2.TaskInfo, findings: Findings) -> dict[str, int]:
-    """Ports that the framework assigned: named entries of `TaskInfo.discovery.ports`."""
+def assigned_ports(
+    info: mesos_pb2.TaskInfo, findings: Findings, aurora: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Ports that the framework assigned: named ones in `TaskInfo.discovery.ports`, and over them an AssignedTask's."""
     ports: dict[str, int] = {}
     for index, port in enumerate(info.discovery.ports.ports):
         place = f"discovery.ports.ports[{index}]"
@@ -32,6 +34,15 @@ def assigned_ports(info: mesos_pb2.TaskInfo, findings: Findings) -> dict[str, in
             findings.violation(f"{place}.number", f"must be from 1 to {_MAX_PORT}, is {port.number}")
         elif ports.setdefault(port.name, port.number) != port.number:
             findings.violation(f"{place}.name", f"{quoted(port.name)} has another number already")
+    for name in sorted(aurora or ()):
+        number = (aurora or {})[name]
+        place = at("AssignedTask.assignedPorts", name)
+        if not 1 <= number <= _MAX_PORT:
+            findings.violation(place, f"must be from 1 to {_MAX_PORT}, is {number}")
+            continue
+        if ports.get(name, number) != number:
+            findings.warning(place, f"replaces {ports[name]}")
+        ports[name] = number
     return ports
 
 
@@ -82,13 +93,16 @@ def referenced_ports(task: task_pb2.Task) -> set[str]:
     """Ports that somebody has to assign before the task can start.
 
     Those that its templates need (aliases of the announcer's port map followed), and `health` when the task brings a
-    health check that is not a shell command.
+    health check that is not a shell command, and the port of the lifecycle endpoints that it brings.
     """
     aliases = port_map(task.announce) if task.HasField("announce") else {}
-    templates = (text for part in (task.task, task.health_check_config) for *_, text in texts(part, ""))
+    parts = (task.task, task.health_check_config, task.lifecycle)
+    templates = (text for part in parts for *_, text in texts(part, ""))
     wanted = {name for text in templates for name in port_names(text)}
     if task.HasField("health_check_config") and not task.health_check_config.health_checker.HasField("shell"):
         wanted.add(HEALTH_PORT)
+    if task.HasField("lifecycle") and task.lifecycle.HasField("http"):
+        wanted.add(task.lifecycle.http.port)
     ends = follow_all(aliases)
     # A circle is told as a violation when the task is loaded; until then its name stands for itself.
     targets = ((ends[name] or name) if name in ends else name for name in wanted)

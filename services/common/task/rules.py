@@ -15,7 +15,7 @@ from services.common.task.findings import Findings, at, quoted
 from services.common.task.graph import Graph
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from trivet.task.v1 import task_pb2
 
@@ -24,6 +24,9 @@ MAX_NAME_BYTES = 255
 
 MAX_COMMAND_BYTES = 131_071
 """Linux: MAX_ARG_STRLEN (32 pages) without the closing NUL. A longer argument fails every exec."""
+
+MAX_SECONDS = 10 * 365 * 86_400
+"""Ten years: no wait is longer, and all sums of times stay within every clock's range."""
 
 DESTINATIONS = ("file", "console", "both", "none")
 MODES = ("standard", "rotate")
@@ -38,6 +41,8 @@ def check(task: task_pb2.Task, prefix: str, findings: Findings) -> None:
     _check_thermos(task.task, prefix, findings)
     if task.HasField("health_check_config"):
         _check_health(task.health_check_config, "health_check_config", findings)
+    if task.lifecycle.HasField("http"):
+        _check_lifecycle(task.lifecycle.http, "lifecycle.http", findings)
     if task.HasField("role") and task.role and not _USER.fullmatch(task.role):
         findings.violation("role", f"{quoted(task.role)} is not the name of a user")
     if task.instance < 0:
@@ -52,7 +57,8 @@ def _check_thermos(task: task_pb2.ThermosTask, path: str, findings: Findings) ->
         _check_process(process, at(processes, index), findings)
     _check_duplicates(task, processes, findings)
     _check_constraints(task, at(path, "constraints"), findings)
-    _not_negative(task, ("max_failures", "max_concurrency", "finalization_wait"), path, findings)
+    _not_negative(task, ("max_failures", "max_concurrency"), path, findings)
+    _seconds(task, ("finalization_wait",), path, findings)
     if task.HasField("resources"):
         _check_resources(task.resources, at(path, "resources"), findings)
     if task.user and not _USER.fullmatch(task.user):
@@ -66,7 +72,8 @@ def _check_process(process: task_pb2.Process, path: str, findings: Findings) -> 
     if wrong:
         findings.violation(at(path, "name"), wrong)
     check_command(process.cmdline if process.HasField("cmdline") else None, at(path, "cmdline"), findings)
-    _not_negative(process, ("max_failures", "min_duration"), path, findings)
+    _not_negative(process, ("max_failures",), path, findings)
+    _seconds(process, ("min_duration",), path, findings)
     if process.HasField("logger"):
         _check_logger(process.logger, at(path, "logger"), findings)
     if process.HasField("resources"):
@@ -108,6 +115,10 @@ def _check_logger(logger: task_pb2.Logger, path: str, findings: Findings) -> Non
 
 
 def _check_resources(resources: task_pb2.Resources, path: str, findings: Findings) -> None:
+    # Thermos: whoever says something of resources says all three; none at all are allowed.
+    for name in ("cpu", "ram", "disk"):
+        if not resources.HasField(name):
+            findings.violation(at(path, name), "is required")
     _not_negative(resources, ("cpu", "ram", "disk", "gpu"), path, findings)
 
 
@@ -129,28 +140,33 @@ def _check_constraints(task: task_pb2.ThermosTask, path: str, findings: Findings
             # An unreadable order was left empty; its own violation stands already at or below this place.
             findings.violation(place, "must not be empty")
             continue
-        unknown = [name for name in constraint.order if name not in by_name]
-        if unknown:
-            if complete:  # else the name may be the one that could not be read
-                findings.violation(place, f"no process is called {quoted(unknown[0])}")
-            continue
-        _check_order([by_name[name] for name in constraint.order], place, findings)
-    cycle = Graph.of(task).find_cycle()
-    if cycle:
-        shown = [quoted(name) for name in cycle[:10]] + (["..."] if len(cycle) > 10 else []) + [quoted(cycle[0])]
-        findings.violation(path, "processes wait for each other: " + " -> ".join(shown))
+        unknown = dict.fromkeys(name for name in constraint.order if name not in by_name)
+        # If a process has no name, the unknown one may be the one that could not be read.
+        faults = [f"no process is called {quoted(name)}" for name in unknown] if complete else []
+        # As ordered sets: the same pair may stand in an order many times.
+        findings.violation(place, *dict.fromkeys([*faults, *_order_faults(constraint.order, by_name)]))
+    findings.violation(path, *map(_circle, Graph.of(task).find_cycles()))
 
 
-def _check_order(order: Sequence[task_pb2.Process], path: str, findings: Findings) -> None:
-    if len({process.final for process in order}) > 1:
-        final = next(process.name for process in order if process.final)
-        findings.violation(path, f"mixes the final process {quoted(final)} with others that are not final")
+def _circle(cycle: Sequence[str]) -> str:
+    shown = [quoted(name) for name in cycle[:10]] + (["..."] if len(cycle) > 10 else []) + [quoted(cycle[0])]
+    return "processes wait for each other: " + " -> ".join(shown)
+
+
+def _order_faults(names: Sequence[str], by_name: Mapping[str, task_pb2.Process]) -> Iterator[str]:
+    order = [by_name.get(name) for name in names]
+    known = [process for process in order if process is not None]
+    if len({process.final for process in known}) > 1:
+        final = next(process.name for process in known if process.final)
+        yield f"mixes the final process {quoted(final)} with others that are not final"
     for first, second in itertools.pairwise(order):
+        if first is None or second is None:
+            continue
         who = f"{quoted(second.name)} waits for "
         if first.daemon:
-            findings.violation(path, f"{who}the daemon {quoted(first.name)}, which never ends")
+            yield f"{who}the daemon {quoted(first.name)}, which never ends"
         elif first.ephemeral and not second.ephemeral:
-            findings.violation(path, f"{who}the ephemeral process {quoted(first.name)}, but is not ephemeral itself")
+            yield f"{who}the ephemeral process {quoted(first.name)}, but is not ephemeral itself"
 
 
 def _check_health(config: task_pb2.HealthCheckConfig, path: str, findings: Findings) -> None:
@@ -165,12 +181,29 @@ def _check_health(config: task_pb2.HealthCheckConfig, path: str, findings: Findi
     code = http.expected_response_code
     if not 0 <= code <= 999:
         findings.violation(at(checker, "http", "expected_response_code"), f"must be from 0 to 999, is {code}")
-    counts = ("initial_interval_secs", "max_consecutive_failures", "min_consecutive_successes")
-    _not_negative(config, counts, path, findings)
+    _not_negative(config, ("max_consecutive_failures", "min_consecutive_successes"), path, findings)
     for name in ("interval_secs", "timeout_secs"):
         if getattr(config, name) <= 0:
             findings.violation(at(path, name), f"must be more than 0 s, is {getattr(config, name)}")
+    _seconds(config, ("initial_interval_secs", "interval_secs", "timeout_secs"), path, findings)
     _one_of(config.rule, HEALTH_RULES, at(path, "rule"), findings)
+
+
+def _check_lifecycle(config: task_pb2.HttpLifecycleConfig, path: str, findings: Findings) -> None:
+    if not config.port:
+        findings.violation(at(path, "port"), "must not be empty")
+    for name in ("graceful_shutdown_endpoint", "shutdown_endpoint"):
+        if not _ENDPOINT.fullmatch(getattr(config, name)):
+            findings.violation(at(path, name), "must start with a slash and be ASCII without blanks")
+    _seconds(config, ("graceful_shutdown_wait_secs", "shutdown_wait_secs"), path, findings)
+
+
+def _seconds(message: object, names: Sequence[str], path: str, findings: Findings) -> None:
+    _not_negative(message, names, path, findings)
+    for name in names:
+        value = getattr(message, name)
+        if value > MAX_SECONDS:
+            findings.violation(at(path, name), f"must not be more than {MAX_SECONDS} s, is {value}")
 
 
 def _not_negative(message: object, names: Sequence[str], path: str, findings: Findings) -> None:

@@ -18,8 +18,8 @@ from services.common.task.findings import Findings, InvalidTask, at
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-# With everything around it, a task still fits into one message of 20 MiB.
 MAX_BYTES = 19 << 20
+"""Longest data of a task: with everything around it, it still fits into one message of 20 MiB."""
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -31,6 +31,32 @@ _INT_RANGES = {
 }
 # Set from another field's null, never by the user.
 _DERIVED = {"initial_interval_null"}
+# Aurora's fields that are for its scheduler, its client or its announcer: known, and nothing that an executor acts on.
+_ELSEWHERE = {
+    "trivet.task.v1.Task": frozenset(
+        [
+            "constraints",
+            "contact",
+            "container",
+            "cron_collision_policy",
+            "cron_schedule",
+            "enable_hooks",
+            "executor_config",
+            "instances",
+            "max_task_failures",
+            "metadata",
+            "partition_policy",
+            "priority",
+            "production",
+            "service",
+            "sla_policy",
+            "task_links",
+            "tier",
+            "update_config",
+        ]
+    ),
+    "trivet.task.v1.Announcer": frozenset(["zk_path"]),
+}
 
 
 class Object:
@@ -59,10 +85,8 @@ def decode(data: bytes | str) -> Any:
     """Reads a JSON document into lists, scalars and `Object`s.
 
     Raises:
-        InvalidTask: it is too large, not UTF-8, not JSON or nested too deeply.
+        InvalidTask: it is not UTF-8, not JSON or nested too deeply.
     """
-    if len(data) > MAX_BYTES:
-        raise InvalidTask([f"the task has {len(data)} bytes, at most {MAX_BYTES} are accepted"])
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
     except UnicodeDecodeError as error:
@@ -92,6 +116,7 @@ def read_message(message: Message, value: Any, path: str, findings: Findings) ->
         findings.violation(path, f"must be an object, not {_kind(value)}")
         return
     fields = message.DESCRIPTOR.fields_by_name
+    elsewhere = _ELSEWHERE.get(message.DESCRIPTOR.full_name, frozenset())
     seen = set()
     for key, member in value.pairs:
         place = at(path, key)
@@ -101,7 +126,8 @@ def read_message(message: Message, value: Any, path: str, findings: Findings) ->
         seen.add(key)
         field = fields.get(key)
         if field is None or key in _DERIVED:
-            findings.warning(place, "unknown field, ignored")
+            if key not in elsewhere:
+                findings.warning(place, "unknown field, ignored")
         elif member is None:
             _read_null(message, field)
         else:

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 
 def test_nothing_is_left_of_the_task(stack: Stack) -> None:
-    plain, child, daemon = (stack.gate() for _ in range(3))
+    plain, child, daemon, bare = (stack.gate() for _ in range(4))
     command = (
         f"(setsid bash -c 'echo $$ > {daemon.path}; exec sleep 600' &) ; "
+        f"env -i setsid -f /bin/sh -c 'echo $$ > {bare.path}; exec sleep 600'; "
         f"bash -c 'echo $$ > {child.path}; sleep 600' & echo $$ > {plain.path}; wait"
     )
     task = stack.launch({"processes": [{"name": "p", "cmdline": command}]})
-    pids = [int(gate.read()) for gate in (plain, child, daemon)]
+    pids = [int(gate.read()) for gate in (plain, child, daemon, bare)]
     task.wait_for("TASK_RUNNING")
     driver = task.driver()
     os.kill(task.coordinator(), signal.SIGKILL)

@@ -124,3 +124,13 @@ def test_what_cannot_be_ordered_is_refused(argv: list[str], complaint: str, caps
         parse(argv)
     assert ended.value.code == 2
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["kill", "logs"])
+def test_an_option_that_a_command_does_not_have_is_a_mistake_of_that_command(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse([verb, "t", "--json"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"trivet {verb}: unrecognized arguments: --json (see --help)\n"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import resource
 import signal
 import struct
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,10 +22,12 @@ from services.common.journal import (
     JournalCorrupt,
     JournalUnavailable,
     RecordTooLong,
-    Syncer,
     frame,
+    offset_of,
     parse,
+    read,
 )
+from services.common.syncer import Syncer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +37,7 @@ payloads_strategy = st.lists(st.binary(max_size=60), max_size=10)
 
 
 @given(payloads_strategy)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_what_was_appended_is_read(tmp_path: Path, payloads: list[bytes]) -> None:
     path = str(tmp_path / "j")
     journal = Journal.create(path)
@@ -177,6 +182,34 @@ def test_a_rewrite_that_fails_leaves_the_old_content(tmp_path: Path, small_files
     assert read == [b"new", b"newer"]
 
 
+def test_a_disk_that_takes_no_flush_is_reported_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+    syncer = Syncer(interval=0.0)
+    journal = Journal.create(str(tmp_path / "j"), syncer)
+    journal.append(b"one")
+    syncer.stop()
+    journal.append(b"two")
+    journal.close()
+    assert syncer.errors > 0
+    (record,) = caplog.records
+    assert record.getMessage() == "journal not flushed to the disk"
+    assert record.__dict__["fields"]["path"] == str(tmp_path / "j")
+    assert read(str(tmp_path / "j"))[0] == [b"one", b"two"]
+
+
+def test_reading_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    torn = MAGIC + frame(b"one") + frame(b"two")[:-1]
+    path.write_bytes(torn)
+    assert read(str(path)) == ([b"one"], len(MAGIC + frame(b"one")))
+    assert path.read_bytes() == torn
+
+
 def test_the_syncer_flushes_what_was_closed_meanwhile(tmp_path: Path) -> None:
     syncer = Syncer(interval=0.0)
     journal = Journal.create(str(tmp_path / "j"), syncer)
@@ -188,3 +221,56 @@ def test_the_syncer_flushes_what_was_closed_meanwhile(tmp_path: Path) -> None:
     assert syncer.errors == 0
     # Its duplicates are closed.
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=60), min_size=2, max_size=6),
+    st.data(),
+)
+def test_a_changed_bit_of_a_length_never_hides_what_was_recorded_after_it(
+    payloads: list[bytes], data: st.DataObject
+) -> None:
+    whole = bytearray(MAGIC + b"".join(map(frame, payloads)))
+    record = data.draw(st.integers(0, len(payloads) - 1))
+    offset = offset_of(payloads, record)
+    bit = data.draw(st.integers(0, 31))
+    whole[offset + bit // 8] ^= 1 << bit % 8
+    with pytest.raises(JournalCorrupt, match=f"damaged at offset {offset}: ") as caught:
+        parse("j", bytes(whole))
+    assert list(caught.value.payloads) == payloads[:record]
+
+
+def test_a_damaged_length_is_damage_and_nothing_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    whole = bytearray(MAGIC + frame(b"one") + frame(b"two") + frame(b"three"))
+    offset = len(MAGIC + frame(b"one"))
+    # Says a megabyte more than there is: no longer than a record may be.
+    whole[offset + 2] ^= 1 << 4
+    path.write_bytes(whole)
+    sound = offset + len(frame(b"two"))
+    with pytest.raises(JournalCorrupt, match=rf"{path}: damaged at offset {offset}: .* follows at offset {sound}"):
+        Journal.open(str(path))
+    assert path.read_bytes() == whole
+
+
+def test_a_torn_long_record_is_told_from_damage_in_linear_time() -> None:
+    record = json.dumps({"data": "x" * (8 << 20)}).encode()
+    for torn in (frame(record)[:-1], frame(record)[:4096] + bytes(4 << 20)):
+        began = time.process_time()
+        assert parse("j", MAGIC + frame(b"one") + torn) == ([b"one"], len(MAGIC + frame(b"one")))
+        assert time.process_time() - began < 5
+    # Every byte may begin a record of a megabyte: nobody sums up all of them.
+    hostile = frame(bytes(range(1, 9)) * (1 << 19))[:-1]
+    began = time.process_time()
+    with pytest.raises(JournalCorrupt, match="cannot be told from damage"):
+        parse("j", MAGIC + frame(b"one") + struct.pack("<II", len(hostile), 1) + b"\x01\x01\x01\x00" * (1 << 20))
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("tail", [frame(b"one")[:-1], struct.pack("<I", 9), bytes(40)])
+def test_a_first_record_that_is_not_whole_is_kept_for_those_who_ask(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "j"
+    path.write_bytes(MAGIC + tail)
+    with pytest.raises(JournalCorrupt, match=rf"offset {len(MAGIC)}: the first record is not whole"):
+        Journal.open(str(path), keep_first=True)
+    assert path.read_bytes() == MAGIC + tail

@@ -11,6 +11,7 @@ from executor_shim.coordinator.commands import COMMANDS, CommandError, check, er
 START: dict[str, Any] = {
     "op": "start", "task": "t", "process": "p", "run": 1, "argv": ["sh"], "env": {"A": "b"}, "cwd": "", "user": "",
     "stdout": "", "stderr": "", "profile": "", "sandbox": "/s",
+    "logging": {"console": False, "limit": 10, "backups": 2},
 }  # fmt: skip
 
 json_values = st.recursive(
@@ -25,6 +26,7 @@ def test_good_start_is_converted_to_bytes() -> None:
     assert op == "start"
     assert fields["argv"] == ["ä".encode(), b"\xff"]
     assert fields["env"] == {b"A": b"b"}
+    assert (fields["logging"].console, fields["logging"].limit, fields["logging"].backups) == (False, 10, 2)
     assert "future" not in fields
 
 
@@ -42,6 +44,8 @@ def test_missing_field_is_named(field: str) -> None:
         ("hard", "at", float("inf")), ("hard", "at", 10**400), ("end", "code", 256), ("end", "code", -1),
         ("probe", "timeout", None), ("probe", "sandbox", ""), ("start", "cwd", "../x"), ("start", "argv", [""]),
         ("start", "cwd", "\ud800"), ("start", "env", {"": "x"}),
+        ("start", "logging", None), ("start", "logging", {}), ("start", "logging", {**START["logging"], "limit": -1}),
+        ("start", "logging", {**START["logging"], "console": 1}), ("start", "logging", {"console": True, "limit": 1}),
     ],
 )  # fmt: skip
 def test_wrong_value_is_named(op: str, field: str, value: object) -> None:

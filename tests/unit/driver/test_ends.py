@@ -97,3 +97,9 @@ def test_a_step_that_is_not_due_names_the_moment_it_will_be() -> None:
 @pytest.mark.parametrize(("grace", "left"), [(0.0, 0.0), (2.9, 0.0), (3.0, 1.0), (5.0, 3.0), (60.0, 58.0)])
 def test_shutdown_keeps_two_seconds_for_the_statuses(grace: float, left: float) -> None:
     assert shutdown_deadline(10.0, grace) == pytest.approx(10.0 + left)
+
+
+def test_a_status_for_a_reporter_that_says_nothing_does_not_say_that_it_was_away() -> None:
+    case = {**KILLED_NOW, "now": 105.0, "answered": True, "alive": 0, "phase": link_pb2.TASK_PHASE_KILLED}
+    step = next_step(Situation(**{**QUIET, **case}))
+    assert step.message == "Ended; the reporter did not answer in time"

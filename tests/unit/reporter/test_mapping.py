@@ -59,6 +59,8 @@ def write(situation: Situation, detail: str = "", *, health_checked: bool = Fals
         (link_pb2.END_CAUSE_AGENT_GONE, KILLED, False, True, "TASK_KILLED", None, None, "said"),
         (link_pb2.END_CAUSE_OPERATOR, KILLED, False, True, "TASK_KILLED", None, None, "said"),
         (link_pb2.END_CAUSE_DISK_LIMIT, FAILED, False, True, "TASK_FAILED", None, None, "said"),
+        (link_pb2.END_CAUSE_LOSE, LOST, False, False, "TASK_LOST", None, None, "said"),
+        (link_pb2.END_CAUSE_LOSE, LOST, False, True, "TASK_FAILED", None, None, "said"),
     ],
 )
 def test_each_end_has_its_state_reason_health_and_message(

@@ -12,8 +12,8 @@ from services.common.watch import Broadcast
 from services.runner.archive import Archive
 from services.runner.queries import Queries
 from services.runner.records import Moment
+from services.runner.recovery import replay
 from services.runner.runner import Runner
-from services.runner.service import replay
 from services.runner.store import Store
 from trivet.link.v1 import link_pb2
 from trivet.runner.v1 import runner_pb2
@@ -39,15 +39,22 @@ class SessionDouble:
 class Rig:
     """A runner without gRPC, on a real state directory. Needs a running loop."""
 
-    def __init__(self, directory: Path, keep: int = 1000) -> None:
+    def __init__(self, directory: Path, keep: int = 1000, **options: Any) -> None:
         self.now = 1000.0
         self.store = Store(str(directory))
         self.store.open()
         self.archive = Archive(self.store, keep)
         self.watchers: Broadcast[runner_pb2.WatchTasksResponse] = Broadcast(limit=3)
-        self.runner = Runner(self.store, self.archive, self.watchers, clock=self.clock, lease=60.0)
-        self.queries = Queries(self.runner, self.archive)
+        self.runner = Runner(self.store, self.archive, self.watchers, clock=self.clock, lease=60.0, **options)
+        # What grpc.health.v1 would say.
+        self.sound = True
+        self.runner.troubles.on_soundness = self._tell_soundness
+        self.queries = Queries(self.runner, self.archive, self.store.damages)
         replay(self.store, self.archive, self.runner, BOOT)
+
+    def _tell_soundness(self, sound: bool) -> None:
+        assert sound != self.sound, "told only when it changes"
+        self.sound = sound
 
     def clock(self) -> Moment:
         return Moment(self.now, 5000.0 + self.now)

@@ -16,11 +16,13 @@ from services.runner import book as book_module
 from services.runner import header, inbound
 from services.runner.alarms import Alarms
 from services.runner.budgets import Request
+from services.runner.errors import UnknownTask
 from services.runner.header import Facts, Header, Summary
-from services.runner.queries import UnknownTask
+from services.runner.logs import LogDesk
 from services.runner.records import BadRecord, Cause
 from services.runner.servicer import AdminServicer
 from services.runner.store import Store
+from services.runner.usage import UsageDesk
 from tests.unit.runner.world import facts
 from trivet.link.v1 import link_pb2
 from trivet.runner.v1 import runner_pb2
@@ -127,7 +129,8 @@ def test_a_watcher_that_does_not_keep_up_is_told_to_watch_again(tmp_path: Path) 
         rig = Rig(tmp_path)
         session = rig.attach()
         context: Any = ContextDouble()
-        watch = AdminServicer(rig.queries, rig.watchers).WatchTasks(runner_pb2.WatchTasksRequest(), context)
+        servicer = AdminServicer(rig.queries, rig.watchers, UsageDesk(rig.runner), LogDesk(rig.runner))
+        watch = servicer.WatchTasks(runner_pb2.WatchTasksRequest(), context)
         assert (await anext(watch)).HasField("snapshot")
         for number in range(5):
             rig.launch(session, f"t{number}")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 from tests.unit.runner.rig import EXECUTOR, Rig, in_loop
 
+OTHER = Executor("fw", "ex2", "i1")
+
 
 def test_an_executor_that_was_started_anew_loses_the_tasks_of_the_old_one_only(tmp_path: Path) -> None:
     def scenario() -> None:
@@ -96,6 +98,29 @@ def test_a_lease_counts_from_the_loss_of_the_link(tmp_path: Path) -> None:
         rig.now += 61
         rig.runner._ring(EXECUTOR, 1160.0)
         assert rig.queries.get("t1").task.state.phase == link_pb2.TASK_PHASE_LOST
+
+    in_loop(scenario)
+
+
+def test_an_executor_that_does_not_come_back_after_a_restart_has_one_lease_from_then_on(tmp_path: Path) -> None:
+    def scenario() -> None:
+        rig = Rig(tmp_path)
+        rig.launch(rig.attach())
+        rig.launch(rig.attach(executor=OTHER), "t2")
+        rig.runner.close()
+        rig = Rig(tmp_path)
+        # The replay may have taken long: that is not the executors' time.
+        rig.now += 500
+        rig.runner.start_leases()
+        rig.attach(link_pb2.HelloTask(key=TaskKey(OTHER, "t2", 1).to_pb()), executor=OTHER)
+        rig.now += 59
+        rig.runner._alarms._fire()
+        assert rig.queries.get("t1").task.state.phase == link_pb2.TASK_PHASE_ACTIVE
+        rig.now += 1
+        rig.runner._alarms._fire()
+        assert rig.queries.get("t1").task.state.phase == link_pb2.TASK_PHASE_LOST
+        assert rig.queries.get("t2").task.state.phase == link_pb2.TASK_PHASE_ACTIVE
+        rig.runner.close()
 
     in_loop(scenario)
 

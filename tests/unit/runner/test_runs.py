@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.runner.events import HandsSeen
 from services.runner.processes import (
     ENDED,
     TRANSITIONS,
@@ -16,10 +17,13 @@ from services.runner.processes import (
     HandsState,
     IllegalTransition,
     ProcessState,
+    Run,
     changes,
     check,
+    check_next,
     exit_change,
 )
+from tests.unit.runner.world import WALL, A, World, spec
 
 S = ProcessState
 ALLOWED = {
@@ -98,5 +102,47 @@ def test_no_news_ever_leave_the_table_and_told_twice_they_change_nothing(
         assert now is before
 
 
+@pytest.mark.parametrize("state", [s for s in S if s not in ENDED])
+@pytest.mark.parametrize("found", [False, True])
+def test_a_run_begins_only_after_the_last_one_has_ended(state: S, found: bool) -> None:
+    with pytest.raises(IllegalTransition, match=f"run 4 begins while run 3 is {state.name}"):
+        check_next(Run("a", 3, state), 4, found=found)
+
+
+@pytest.mark.parametrize("state", list(ENDED))
+def test_run_numbers_have_no_gaps_but_those_that_the_hands_have_made(state: S) -> None:
+    last = Run("a", 3, state)
+    check_next(None, 0, found=False)
+    check_next(last, 4, found=False)
+    check_next(None, 7, found=True)
+    check_next(last, 7, found=True)
+    for newest, number, found in [
+        (None, 1, False),
+        (None, -1, True),
+        (last, 5, False),
+        (last, 3, False),
+        (last, 3, True),
+        (last, 0, True),
+    ]:
+        with pytest.raises(IllegalTransition, match=f"run {number} where run"):
+            check_next(newest, number, found=found)
+
+
 def test_every_state_can_be_reached() -> None:
     assert set(TRANSITIONS) == set(S)
+
+
+@pytest.mark.parametrize("told_at_once", [True, False])
+def test_a_run_is_shown_to_begin_when_it_was_forked_and_never_after_its_end(told_at_once: bool) -> None:
+    world = World(spec(A))
+    world.launch()
+    world.to_hands.clear()
+    forked = WALL + world.now
+    # The news takes three seconds; the process has lived for one.
+    world.now += 3.0
+    began = HandsRun("a", 0, HandsState.RUNNING, pid=7, start_ticks=1, forked_at=forked + 0.5)
+    ended = began._replace(state=HandsState.EXITED, exit=Exit(code=0), exited_at=forked + 1.5)
+    for seen in (ended,) if told_at_once else (began, ended):
+        world.take(HandsSeen((seen,), 0))
+    run = world.state.newest["a"]
+    assert (run.forked_at, run.running_at, run.ended_at) == (forked, forked + 0.5, forked + 1.5)

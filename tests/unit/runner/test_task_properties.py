@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.runner.budgets import Request
-from services.runner.events import HandsSeen
+from services.runner.events import VERDICTS, HandsSeen
+from services.runner.intake import Recorder
 from services.runner.plan import Slot
 from services.runner.processes import Exit, ProcessState
 from services.runner.records import Cause, Phase, RunRecord, decode, encode
@@ -55,6 +58,8 @@ def specs(draw: Any) -> TaskSpec:
         max_concurrency=draw(st.integers(0, 3)),
         finalization_wait=draw(st.sampled_from([0.0, 3.0, 30.0])),
         kill_grace=draw(st.sampled_from([None, None, 0.0, 4.0])),
+        run_limit=draw(st.sampled_from([0, 1, 3, 100, 100])),
+        lifecycle=draw(st.sampled_from([(), (), (2.0, 3.0), (0.0, 100.0)])),
     )
 
 
@@ -74,11 +79,24 @@ STEPS = st.sampled_from(
         "cut",
         "twice",
         "end",
+        "swallow",
+        "get_stuck",
+        "answers",
     ]
 )
 REQUESTS = st.builds(
     Request,
-    cause=st.sampled_from([Cause.KILL, Cause.SHUTDOWN, Cause.UNHEALTHY, Cause.AGENT_GONE, Cause.COMPLETION_TIME]),
+    cause=st.sampled_from(
+        [
+            Cause.KILL,
+            Cause.SHUTDOWN,
+            Cause.UNHEALTHY,
+            Cause.AGENT_GONE,
+            Cause.COMPLETION_TIME,
+            Cause.DISK_LIMIT,
+            Cause.LOSE,
+        ]
+    ),
     seq=st.integers(1, 3),
     grace=st.sampled_from([None, 0.0, 1.0, 100.0]),
     deadline=st.sampled_from([0.0, 1001.0, 1040.0]),
@@ -102,6 +120,8 @@ def perform(world: World, step: str, number: int, request: Request) -> None:
         world.lose_line()
     elif step == "twice":
         world.take(HandsSeen(list(world.runs.values()), world.alive()))
+    elif step == "answers":
+        world.answers = not world.answers
     elif step == "end":
         if number % 4 == 0:
             world.end(request)
@@ -150,7 +170,7 @@ def check_verdict(world: World) -> None:
     assert state.phase is state.verdict
     assert state.message
     if state.cause is not Cause.PLAN:
-        assert state.phase in (Phase.KILLED, Phase.FAILED)
+        assert state.phase is VERDICTS[state.cause]
     elif state.phase is Phase.SUCCESS:
         assert state.regular.complete
 
@@ -204,3 +224,28 @@ def test_old_news_change_nothing(spec: TaskSpec, steps: list[tuple[str, int, Req
     again = decide(world.state, [seen, *world.ends], world.moment())
     assert again.records == []
     assert again.actions == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(specs(), st.lists(st.tuples(STEPS, st.integers(0, 1000), REQUESTS), max_size=40))
+def test_any_prefix_of_the_journal_gives_the_state_that_was(
+    spec: TaskSpec, steps: list[tuple[str, int, Request]]
+) -> None:
+    live: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        emit = Recorder.emit
+
+        def emit_and_keep(recorder: Recorder, record: Any) -> None:
+            emit(recorder, record)
+            live.append(copy.deepcopy(facts(recorder.state)))
+
+        patch.setattr(Recorder, "emit", emit_and_keep)
+        world = World(spec)
+        world.launch()
+        for step, number, request in steps:
+            perform(world, step, number, request)
+    assert len(live) == len(world.records)
+    state = State.new(spec)
+    for record, then in zip(world.records, live, strict=True):
+        apply(state, decode(encode(record)))
+        assert facts(state) == then

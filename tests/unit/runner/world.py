@@ -10,9 +10,19 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from services.runner.budgets import Request
-from services.runner.events import Event, Gone, HandsSeen, StartRun, Terminate, Tick
+from services.runner.events import (
+    Action,
+    Event,
+    Gone,
+    HandsSeen,
+    Lifecycle,
+    LifecycleDone,
+    StartRun,
+    StopRun,
+    Tick,
+)
 from services.runner.processes import Exit, HandsRun, HandsState, ProcessState
-from services.runner.records import Cause, Moment, Phase, Record, decode, encode
+from services.runner.records import Cause, Moment, Phase, Record, RunRecord, decode, encode
 from services.runner.spec import ProcessSpec, TaskSpec
 from services.runner.state import State, apply
 from services.runner.tasks import decide, detach, next_wakeup
@@ -46,6 +56,7 @@ def facts(state: State) -> object:
         state.message,
         state.clean_until,
         state.end_at,
+        (state.step, state.step_until, state.step_answered),
         state.started,
         state.forked,
         state.version,
@@ -72,8 +83,11 @@ class World:
         self.terminates: list[float] = []
         self.started: list[tuple[str, int]] = []
         # Said by the runner, not heard by the hands yet; and back.
-        self.to_hands: deque[StartRun | Terminate] = deque()
-        self.to_runner: deque[HandsSeen] = deque()
+        self.to_hands: deque[Action] = deque()
+        self.to_runner: deque[HandsSeen | LifecycleDone] = deque()
+        # Lifecycle endpoints that were asked, and whether the task answers them.
+        self.asked: list[Lifecycle] = []
+        self.answers = True
         self.ends: list[Request] = []
         # Processes that ended runs have left behind; they ignore SIGTERM.
         self.leftovers = 0
@@ -101,7 +115,8 @@ class World:
         for plan in (state.regular, state.final):
             limit = self.spec.max_concurrency
             assert limit <= 0 or plan.running <= limit, "above max_concurrency"
-        if state.over and decision.records and state.phase and state.phase.name != "LOST":
+        gave_up = any(isinstance(r, RunRecord) and "not confirmed" in r.error for r in decision.records)
+        if state.over and decision.records and state.phase and state.phase.name != "LOST" and not gave_up:
             assert self.alive() == 0, f"terminal while processes live: {decision.records}"
         wakeup = next_wakeup(state)
         if wakeup is not None and wakeup <= self.now and state.view.connected:
@@ -128,12 +143,43 @@ class World:
                 self.started.append(key)
                 self.runs[key] = HandsRun(*key, HandsState.RUNNING, pid=len(self.runs) + 1, start_ticks=1)
             self.say(self.runs[key])
+        elif isinstance(action, StopRun):
+            self.stop((action.process, action.run))
+        elif isinstance(action, Lifecycle):
+            self.asked.append(action)
+            self.to_runner.append(LifecycleDone(action.step, self.answers))
         else:
             self.kill_at = action.kill_at
             self.terminates.append(action.kill_at)
             if action.kill_at <= self.now:
                 self.kill()
             self.say()
+
+    def stop(self, key: tuple[str, int]) -> None:
+        """SIGKILL to one run; one that was never started never will be."""
+        run = self.runs.get(key)
+        if run is None:
+            self.runs[key] = HandsRun(*key, HandsState.NOT_STARTED, error="given up")
+            self.say(self.runs[key])
+        elif run.state in (HandsState.FORKED, HandsState.RUNNING):
+            self.exit(key, Exit(signal=9))
+        else:
+            self.say(run)
+
+    def swallow(self) -> None:
+        """The hands lose the next start, and nobody notices."""
+        if self.to_hands and isinstance(self.to_hands[0], StartRun):
+            self.to_hands.popleft()
+
+    def get_stuck(self) -> None:
+        """The hands fork the next start, and it never comes to exec; only a Hello tells."""
+        action = self.to_hands[0] if self.to_hands else None
+        if isinstance(action, StartRun):
+            self.to_hands.popleft()
+            key = (action.process, action.run)
+            if key not in self.runs:
+                self.started.append(key)
+                self.runs[key] = HandsRun(*key, HandsState.FORKED, pid=len(self.runs) + 1, start_ticks=1)
 
     def say(self, *changed: HandsRun) -> None:
         self.to_runner.append(HandsSeen(changed, self.alive()))
@@ -205,6 +251,8 @@ class World:
             elif exit_ is not None and self.living():
                 self.exit(self.living()[0], exit_)
             else:
+                names = [name for name, _ in self.living()]
+                assert self.state.over or len(names) == len(set(names)), f"twice at the same time: {self.living()}"
                 return
         raise AssertionError("never settles")
 

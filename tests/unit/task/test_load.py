@@ -10,6 +10,8 @@ import pytest
 from mesos.v1 import mesos_pb2
 from services.common.task import InvalidTask, LoadedTask, load, parse_json, referenced_ports
 
+PLACE: dict[str, Any] = {"role": "r", "cluster": "c", "environment": "e"}
+
 
 def info(document: object, **ports: int) -> mesos_pb2.TaskInfo:
     task = mesos_pb2.TaskInfo(name="n", data=json.dumps(document).encode())
@@ -32,7 +34,7 @@ def refusal(document: object, **ports: int) -> str:
 
 
 def job(config: dict[str, Any] | None = None, **ports: int) -> LoadedTask:
-    document: dict[str, Any] = {"task": {"processes": [{"name": "a", "cmdline": ""}]}}
+    document: dict[str, Any] = {"task": {"processes": [{"name": "a", "cmdline": ""}]}} | PLACE
     if config is not None:
         document["health_check_config"] = config
     return load(info(document, **ports), hostname="h")
@@ -77,6 +79,26 @@ def test_a_reference_that_leads_nowhere_is_a_violation_with_its_place(template: 
     assert refusal(document, http=1) == f"processes[0].cmdline: {violation}"
 
 
+def test_every_reference_of_a_text_that_leads_nowhere_is_named() -> None:
+    text = "{{nope}} {{thermos.ports[{{thermos.task_id}}]}} {{mesos.hostname}} {{thermos.ports[admin]}} {{nope}}"
+    task = info({"processes": [{"name": "a", "cmdline": text}, {"name": "b", "cmdline": "{{x}}"}]})
+    with pytest.raises(InvalidTask) as caught:
+        load(task, hostname="h")
+    assert caught.value.violations == [
+        "processes[0].cmdline: has a template reference inside another",
+        'processes[0].cmdline: "nope" is not a variable',
+        'processes[0].cmdline: "thermos.ports[admin]": no port of this name is assigned',
+        'processes[1].cmdline: "x" is not a variable',
+    ]
+
+
+def test_a_text_of_nothing_but_faults_is_told_in_short() -> None:
+    task = info({"processes": [{"name": "a", "cmdline": "".join(f"{{{{v{n}}}}}" for n in range(10_000))}]})
+    with pytest.raises(InvalidTask) as caught:
+        load(task, hostname="h")
+    assert len(caught.value.violations) <= 101
+
+
 def test_a_reference_in_a_value_is_text() -> None:
     task = info({"processes": [{"name": "a", "cmdline": "{{mesos.hostname}}"}]})
     loaded = load(task, hostname="{{thermos.task_id}}")
@@ -109,7 +131,7 @@ def test_the_shell_health_check_sees_every_variable() -> None:
 
 def test_port_names_are_followed_and_assigned_ports_win() -> None:
     announce = {"portmap": {"aurora": "web", "web": "http", "static": 9000, "http": "1", "lost": "nobody"}}
-    document = {"task": {"processes": [{"name": "a", "cmdline": ""}]}, "announce": announce}
+    document = {"task": {"processes": [{"name": "a", "cmdline": ""}]}, "announce": announce} | PLACE
     loaded = load(info(document, http=31000, extra=31001), hostname="h")
     assert loaded.ports == {"aurora": 31000, "web": 31000, "static": 9000, "http": 31000, "extra": 31001}
     assert loaded.warnings == ('announce.portmap.lost: no port is assigned to "nobody", the name is not used',)
@@ -153,6 +175,8 @@ def test_referenced_ports_are_those_that_somebody_must_assign() -> None:
     assert referenced_ports(parse_json(json.dumps(document))[0]) == {"http", "x", "health"}
     document["health_check_config"] = {"health_checker": {"shell": {"shell_command": "nc {{thermos.ports[y]}}"}}}
     assert referenced_ports(parse_json(json.dumps(document))[0]) == {"http", "x", "y"}
+    document["lifecycle"] = {"http": {"port": "admin", "shutdown_endpoint": "/{{thermos.ports[z]}}"}}
+    assert referenced_ports(parse_json(json.dumps(document))[0]) == {"http", "x", "y", "z", "admin"}
     document["announce"] = {"portmap": {"x": "x"}}
     assert "x" in referenced_ports(parse_json(json.dumps(document))[0])
 

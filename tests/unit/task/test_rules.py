@@ -49,7 +49,9 @@ def only(document: object) -> str:
         (A | {"logger": {"mode": "x"}}, 'logger.mode: must be standard or rotate, is "x"'),
         (A | {"logger": {"rotate": {"log_size": 0}}}, "logger.rotate.log_size: must be at least 1 byte, is 0"),
         (A | {"logger": {"rotate": {"backups": 0}}}, "logger.rotate.backups: must be at least 1, is 0"),
-        (A | {"resources": {"ram": -5}}, "resources.ram: must not be negative, is -5"),
+        (A | {"resources": {"cpu": 1, "ram": 1}}, "resources.disk: is required"),
+        (A | {"resources": {"cpu": 1, "ram": -5, "disk": 1}}, "resources.ram: must not be negative, is -5"),
+        (A | {"min_duration": 2**40}, f"min_duration: must not be more than 315360000 s, is {2**40}"),
     ],
 )
 def test_a_process_that_breaks_a_rule_is_named_with_its_place(process: dict[str, Any], violation: str) -> None:
@@ -65,6 +67,13 @@ def test_a_process_that_breaks_a_rule_is_named_with_its_place(process: dict[str,
         ({"processes": [A], "max_failures": -1}, "max_failures: must not be negative, is -1"),
         ({"processes": [A], "max_concurrency": -1}, "max_concurrency: must not be negative, is -1"),
         ({"processes": [A], "finalization_wait": -1}, "finalization_wait: must not be negative, is -1"),
+        (
+            {"processes": [A], "finalization_wait": 2**62},
+            f"finalization_wait: must not be more than 315360000 s, is {2**62}",
+        ),
+        ({"processes": [A], "resources": {"ram": 1, "disk": 1}}, "resources.cpu: is required"),
+        ({"processes": [A], "resources": {"cpu": 1, "ram": None, "disk": 1}}, "resources.ram: is required"),
+        ({"processes": [A], "resources": {"cpu": 1, "ram": 1, "gpu": 1}}, "resources.disk: is required"),
         ({"processes": [A], "user": "a b"}, 'user: "a b" is not the name of a user'),
         ({"processes": [A], "constraints": [{}]}, "constraints[0].order: must not be empty"),
         ({"processes": [A], "constraints": [{"order": ["a", "z"]}]}, 'constraints[0].order: no process is called "z"'),
@@ -103,6 +112,7 @@ def test_a_task_that_breaks_a_rule_is_named_with_its_place(task: dict[str, Any],
         ({"initial_interval_secs": -1}, "initial_interval_secs: must not be negative, is -1.0"),
         ({"max_consecutive_failures": -1}, "max_consecutive_failures: must not be negative, is -1"),
         ({"min_consecutive_successes": -1}, "min_consecutive_successes: must not be negative, is -1"),
+        ({"interval_secs": 1e300}, "interval_secs: must not be more than 315360000 s, is 1e+300"),
         ({"rule": "luck"}, 'rule: must be time, is "luck"'),
         ({"health_checker": {"shell": {}}}, "health_checker.shell.shell_command: is required"),
         (
@@ -117,6 +127,29 @@ def test_a_task_that_breaks_a_rule_is_named_with_its_place(task: dict[str, Any],
 )
 def test_a_health_check_that_breaks_a_rule_is_named_with_its_place(config: dict[str, Any], violation: str) -> None:
     assert only({"task": {"processes": [A]}, "health_check_config": config}) == f"health_check_config.{violation}"
+
+
+@pytest.mark.parametrize(
+    ("config", "violation"),
+    [
+        ({"port": ""}, "port: must not be empty"),
+        ({"graceful_shutdown_endpoint": ""}, "graceful_shutdown_endpoint: must start with a slash and be ASCII"),
+        ({"shutdown_endpoint": "/a b"}, "shutdown_endpoint: must start with a slash and be ASCII"),
+        ({"shutdown_endpoint": "/a\r\nHost: x"}, "shutdown_endpoint: must start with a slash and be ASCII"),
+        ({"graceful_shutdown_wait_secs": -1}, "graceful_shutdown_wait_secs: must not be negative, is -1"),
+        ({"shutdown_wait_secs": 2**40}, "shutdown_wait_secs: must not be more than 315360000 s"),
+        ({"shutdown_wait_secs": "soon"}, "shutdown_wait_secs: must be a whole number, not a string"),
+    ],
+)
+def test_a_lifecycle_that_breaks_a_rule_is_named_with_its_place(config: dict[str, Any], violation: str) -> None:
+    found = only({"task": {"processes": [A]}, "lifecycle": {"http": config}})
+    assert found.startswith(f"lifecycle.http.{violation}")
+
+
+def test_a_role_and_an_instance_that_break_a_rule_are_named_with_their_places() -> None:
+    job = {"task": {"processes": [A]}}
+    assert only(job | {"role": "a b"}) == 'role: "a b" is not the name of a user'
+    assert only(job | {"instance": -1}) == "instance: must not be negative, is -1"
 
 
 def test_all_violations_come_in_one_error() -> None:
@@ -170,3 +203,36 @@ def test_the_form_of_the_data_decides_whether_the_error_is_auroras() -> None:
         with pytest.raises(InvalidTask) as caught:
             load(info, hostname="h")
         assert caught.value.aurora is aurora
+
+
+def test_an_ephemeral_process_may_wait_for_an_ephemeral_one() -> None:
+    processes = [A | {"ephemeral": True}, B | {"ephemeral": True}]
+    parse_json(json.dumps({"processes": processes, "constraints": [{"order": ["a", "b"]}]}))
+
+
+@pytest.mark.parametrize("resources", [None, {"cpu": 0, "ram": 0, "disk": 0}])
+def test_no_resources_at_all_and_zeros_are_allowed(resources: object) -> None:
+    parse_json(json.dumps({"processes": [A | {"resources": resources}], "resources": resources}))
+
+
+def test_every_fault_of_the_orders_is_named() -> None:
+    c, d = A | {"name": "c", "daemon": True}, A | {"name": "d", "ephemeral": True}
+    orders = [["b", "a"], ["a", "b"], ["a", "a"], ["x", "c", "a", "y", "c", "b"], ["d", "a"]]
+    with pytest.raises(InvalidTask) as caught:
+        load(
+            mesos_pb2.TaskInfo(
+                data=json.dumps(
+                    {"processes": [A, B, c, d], "constraints": [{"order": order} for order in orders]}
+                ).encode()
+            ),
+            hostname="h",
+        )
+    assert caught.value.violations == [
+        'constraints[3].order: no process is called "x"',
+        'constraints[3].order: no process is called "y"',
+        'constraints[3].order: "a" waits for the daemon "c", which never ends',
+        'constraints[3].order: "b" waits for the daemon "c", which never ends',
+        'constraints[4].order: "a" waits for the ephemeral process "d", but is not ephemeral itself',
+        'constraints: processes wait for each other: "a" -> "a"',
+        'constraints: processes wait for each other: "b" -> "a" -> "b"',
+    ]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf import json_format
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesos.v1 import mesos_pb2
 from services.common.task import InvalidTask, load, parse_json, referenced_ports
+from services.common.task.offline import examine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,7 @@ def test_unknown_fields_are_accepted_everywhere_and_listed() -> None:
     document = {
         "task": {"processes": [A | {"logger": {"x": 1}, "y": {"deep": []}}], "constraints": [{"z": None}]},
         "service": True,
+        "announce": {"zk_path": "/x", "z": 1},
         'we"ird\n': 1,
     }
     document["task"]["constraints"][0]["order"] = ["a"]  # type: ignore[index]
@@ -61,7 +63,7 @@ def test_unknown_fields_are_accepted_everywhere_and_listed() -> None:
         "task.processes[0].logger.x: unknown field, ignored",
         "task.processes[0].y: unknown field, ignored",
         "task.constraints[0].z: unknown field, ignored",
-        "service: unknown field, ignored",
+        "announce.z: unknown field, ignored",
         '"we\\"ird\\n": unknown field, ignored',
     )
 
@@ -130,6 +132,9 @@ def test_a_consequence_of_a_violation_is_not_reported_again() -> None:
     assert refusal(text).count(";") == 1
 
 
+# How long an example takes says nothing where other tests run beside it.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["name", "cmdline", "order"]), inner),
@@ -137,21 +142,35 @@ JSON = st.recursive(
 )
 # Documents that look like tasks, so that generated values get past the first rule.
 KEYS = ["name", "cmdline", "max_failures", "daemon", "logger", "min_duration", "resources", "final", "ephemeral"]
-PROCESS = st.dictionaries(st.sampled_from(KEYS), JSON) | st.fixed_dictionaries(
-    {"name": st.text(), "cmdline": st.text()}
+# Texts with references to everything that there is, and to what there is not.
+REFERENCES = ["{{name}}", "{{user}}", "{{role}}", "{{cmdline}}", "{{resources.cpu}}", "{{mesos.instance}}", "{{x", "}}"]
+REFERRING = st.lists(st.sampled_from([*REFERENCES, "{{thermos.ports[a]}}", "{{{thermos.user}}}", "a"])).map("".join)
+TEXT = st.text() | REFERRING
+PROCESS = st.dictionaries(st.sampled_from(KEYS), JSON) | st.fixed_dictionaries({"name": TEXT, "cmdline": TEXT})
+LIFECYCLE = JSON | st.fixed_dictionaries(
+    {"http": JSON | st.fixed_dictionaries({"port": TEXT, "shutdown_endpoint": TEXT, "shutdown_wait_secs": JSON})}
 )
 TASK = st.fixed_dictionaries(
     {"processes": st.lists(PROCESS) | JSON},
     optional={
         "constraints": JSON | st.lists(st.fixed_dictionaries({"order": st.lists(st.text() | JSON)})),
         "max_failures": JSON,
-        "user": JSON,
+        "user": JSON | TEXT,
         "health_check_config": JSON,
+        "lifecycle": LIFECYCLE,
         "announce": JSON | st.fixed_dictionaries({"portmap": st.dictionaries(st.text(), st.text())}),
     },
 )
 JOB = st.fixed_dictionaries(
-    {"task": TASK | JSON}, optional={"instance": JSON, "role": JSON, "health_check_config": JSON}
+    {"task": TASK | JSON},
+    optional={
+        "instance": JSON,
+        "role": JSON | TEXT,
+        "name": TEXT,
+        "environment": TEXT,
+        "health_check_config": JSON,
+        "lifecycle": LIFECYCLE,
+    },
 )
 
 
@@ -164,6 +183,7 @@ def attempted(attempt: Callable[[], object]) -> list[str] | None:
     return None
 
 
+@PATIENT
 @given(JSON | TASK | JOB)
 def test_any_json_is_a_task_or_an_invalid_task(document: object) -> None:
     data = json.dumps(document).encode()
@@ -171,8 +191,14 @@ def test_any_json_is_a_task_or_an_invalid_task(document: object) -> None:
     for attempt in (lambda: referenced_ports(parse_json(data)[0]), lambda: load(info, hostname="h")):
         violations = attempted(attempt)
         assert violations is None or (violations and "; ".join(violations).encode())
+    # Looked at without an agent, a task has no violation that it would not have with one.
+    examined = examine(data, {})
+    assert bool(examined.violations) is (examined.loaded is None)
+    if examined.violations:
+        assert attempted(lambda: load(info, hostname="h"))
 
 
+@PATIENT
 @given(st.binary())
 def test_any_bytes_are_a_task_or_an_invalid_task(data: bytes) -> None:
     with pytest.raises(InvalidTask):
@@ -205,6 +231,7 @@ def valid_tasks(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+@PATIENT
 @given(valid_tasks())
 def test_a_valid_task_comes_back_as_it_was_written(document: dict[str, Any]) -> None:
     task, warnings = parse_json(json.dumps(document))

@@ -1,0 +1,1 @@
+"""Reading the logs of runs, inside the container. Loaded once somebody asks."""

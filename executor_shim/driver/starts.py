@@ -1,0 +1,42 @@
+"""The runner's order to start a process, completed with what only the executor knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from executor_shim.driver.environment import Environment
+    from executor_shim.driver.options import Options
+    from trivet.runner.v1 import runner_pb2
+
+
+def start_command(key: str, start: runner_pb2.Start, environment: Environment, options: Options) -> dict[str, Any]:
+    """The coordinator's command: environment and logging filled in.
+
+    The environment is the executor's where `--preserve-env` says so, then what the runner wants, and always a PATH.
+    What the task says of its logger wins over the executor's options (Thermos: Process.logger, flags, defaults).
+    """
+    env = {**(environment.inherited if options.preserve_env else {}), **start.env}
+    env.setdefault("PATH", environment.path)
+    logging = start.logging
+    file, console, limit, backups = logging.file, logging.console, logging.log_size, logging.backups
+    if not start.HasField("logging"):
+        file = options.log_destination in ("file", "both")
+        console = options.log_destination in ("console", "both")
+        rotate = options.log_mode == "rotate"
+        limit, backups = (options.log_size, options.log_backups) if rotate else (0, 0)
+    return {
+        "op": "start",
+        "task": key,
+        "process": start.process,
+        "run": start.run,
+        "argv": list(start.argv),
+        "env": env,
+        "cwd": start.cwd,
+        "user": start.user,
+        "stdout": start.stdout if file else "",
+        "stderr": start.stderr if file else "",
+        "profile": start.profile,
+        "sandbox": environment.sandbox,
+        "logging": {"console": console, "limit": limit if file else 0, "backups": backups},
+    }
