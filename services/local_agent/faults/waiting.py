@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from services.local_agent.faults.line import Entry, Line
@@ -45,7 +46,7 @@ class Registry(Protocol):
     waiting: set[Waiting[Any]]
 
 
-class Waiting(Generic[T]):
+class Waiting(ABC, Generic[T]):
     """A line whose first entry is carried out as soon as nothing holds it back. Belongs to one event loop."""
 
     def __init__(self, registry: Registry, connection: Caller) -> None:
@@ -55,9 +56,9 @@ class Waiting(Generic[T]):
         self._current: T | None = None
         self._handle: asyncio.Handle | None = None
 
+    @abstractmethod
     def perform(self, item: T) -> bool:
         """Carries out; False: there is more to do in the next turn of the loop."""
-        raise NotImplementedError
 
     @property
     def busy(self) -> bool:

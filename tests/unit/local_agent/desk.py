@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
 from services.local_agent.core import actions, durations, records
-from services.local_agent.core.actions import Action, RecoverContainers, Timer, TimerKind
+from services.local_agent.core.actions import Action, RecoverContainers, SendEvent, Timer, TimerKind
 from services.local_agent.core.evolve import apply
 from services.local_agent.core.machine import Machine, Outcome
 from services.local_agent.core.model import AgentState, Framework
@@ -109,6 +109,15 @@ class Desk:
         container = next(self.containers)
         batch = [task_info(task_id) for task_id in task_ids]
         self.take(self.machine.launch(framework(), batch, container, f"/s/{container}", NOW, group=True))
+
+    def sent(self, kind: Event.Type) -> list[Event]:
+        """Events of that kind that the last input has caused."""
+        return [action.event for action in self.done if isinstance(action, SendEvent) and action.event.type == kind]
+
+    def reasons(self, task_id: str) -> list[str]:
+        """Of all that the scheduler has received of a task."""
+        received = self.state.inboxes[task_id].received
+        return [mesos_pb2.TaskStatus.Reason.Name(entry.status.reason) for entry in received]
 
     def executor(self) -> Executor:
         executor = self.state.executor(FRAMEWORK, EXECUTOR)

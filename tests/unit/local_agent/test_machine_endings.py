@@ -7,7 +7,7 @@ import pytest
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
 from services.local_agent.core import actions
-from services.local_agent.core.actions import SendEvent, StartTimer, Timer, TimerKind
+from services.local_agent.core.actions import StartTimer, Timer, TimerKind
 from services.local_agent.core.model import ExecutorState
 from services.local_agent.core.tasks import Killed, OrderRefused
 from tests.unit.local_agent.desk import FRAMEWORK, NOW, Desk, framework, running, task_info
@@ -25,14 +25,6 @@ FINISHED = mesos_pb2.TASK_FINISHED
 @pytest.fixture
 def desk() -> Desk:
     return Desk()
-
-
-def sent(desk: Desk, kind: Event.Type) -> list[Event]:
-    return [action.event for action in desk.done if isinstance(action, SendEvent) and action.event.type == kind]
-
-
-def reasons(desk: Desk, task_id: str) -> list[str]:
-    return [Status.Reason.Name(entry.status.reason) for entry in desk.state.inboxes[task_id].received]
 
 
 # Teardown.
@@ -103,7 +95,7 @@ def test_drain_kills_with_the_bound_unless_the_task_wants_less(
     desk.take(desk.machine.launch(framework(), [task], "c", "/s", NOW))
     desk.subscribe()
     assert desk.take(desk.machine.drain(bound, NOW)) == ["t1"]
-    kill = sent(desk, Event.KILL)[0].kill
+    kill = desk.sent(Event.KILL)[0].kill
     assert kill.HasField("kill_policy") == (sent_grace is not None)
     assert kill.kill_policy.grace_period.nanoseconds == (sent_grace or 0)
 
@@ -114,7 +106,7 @@ def test_drain_writes_its_reason_over_killing_and_killed_only(desk: Desk) -> Non
     for state in (RUNNING, KILLING, KILLED):
         desk.update(desk.status("t1", state))
     desk.acknowledge_all()
-    assert reasons(desk, "t1") == ["REASON_COMMAND_EXECUTOR_FAILED", *["REASON_AGENT_DRAINING"] * 2]
+    assert desk.reasons("t1") == ["REASON_COMMAND_EXECUTOR_FAILED", *["REASON_AGENT_DRAINING"] * 2]
     assert not desk.state.inboxes["t1"].received[0].status.HasField("reason")
 
 
@@ -124,7 +116,7 @@ def test_launch_while_draining_is_dropped_and_after_it_is_not(desk: Desk, *, awa
     desk.take(desk.machine.drain(None, NOW))
     desk.launch("t2", aware=aware)
     assert desk.received("t2") == [state]
-    assert reasons(desk, "t2") == ["REASON_AGENT_DRAINING"]
+    assert desk.reasons("t2") == ["REASON_AGENT_DRAINING"]
     desk.exit()
     desk.acknowledge_all()
     desk.launch("t3")

@@ -7,7 +7,7 @@ import pytest
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
 from services.local_agent.core import actions
-from services.local_agent.core.actions import AwaitAcknowledgement, PassMessage, SendEvent, StartTimer, Timer, TimerKind
+from services.local_agent.core.actions import AwaitAcknowledgement, PassMessage, StartTimer, Timer, TimerKind
 from services.local_agent.core.tasks import AlreadyLaunched, Killed, OrderRefused
 from tests.unit.local_agent.desk import EXECUTOR, FRAMEWORK, NOW, Desk, framework, running, task_info
 
@@ -26,14 +26,6 @@ def desk() -> Desk:
     return Desk()
 
 
-def sent(desk: Desk, kind: Event.Type) -> list[Event]:
-    return [action.event for action in desk.done if isinstance(action, SendEvent) and action.event.type == kind]
-
-
-def reasons(desk: Desk, task_id: str) -> list[str]:
-    return [Status.Reason.Name(entry.status.reason) for entry in desk.state.inboxes[task_id].received]
-
-
 # LAUNCH_GROUP: deliver or nothing is the agent's part.
 
 
@@ -43,7 +35,7 @@ def test_group_goes_in_one_event_after_single_tasks(desk: Desk) -> None:
     desk.launch_group("h1")
     desk.subscribe()
     assert desk.events() == ["SUBSCRIBED", "LAUNCH", "LAUNCH_GROUP", "LAUNCH_GROUP"]
-    groups = [[task.task_id.value for task in e.launch_group.task_group.tasks] for e in sent(desk, Event.LAUNCH_GROUP)]
+    groups = [[task.task_id.value for task in e.launch_group.task_group.tasks] for e in desk.sent(Event.LAUNCH_GROUP)]
     assert groups == [["g1", "g2"], ["h1"]]
 
 
@@ -201,7 +193,7 @@ def test_message_to_an_executor_needs_a_stream(desk: Desk) -> None:
     assert not desk.take(desk.machine.message(desk.executor(), b"x", NOW)), "it has not subscribed"
     desk.subscribe()
     assert desk.take(desk.machine.message(desk.executor(), b"\0\xff", NOW))
-    assert sent(desk, Event.MESSAGE)[0].message.data == b"\0\xff"
+    assert desk.sent(Event.MESSAGE)[0].message.data == b"\0\xff"
     desk.machine.stream_closed(1)
     assert not desk.take(desk.machine.message(desk.executor(), b"x", NOW))
     desk.subscribe(tasks=["t1"])
