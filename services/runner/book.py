@@ -15,7 +15,7 @@ from services.runner.budgets import Request
 from services.runner.events import Lifecycle, Resumed, StartRun, StopRun, Terminate
 from services.runner.processes import IllegalTransition
 from services.runner.records import BadRecord, Cause, decode, encode
-from services.runner.spec import EMPTY, TaskSpec
+from services.runner.spec import EMPTY, TaskSpec, reserved_disk
 from services.runner.state import IllegalPhase, State, apply, snapshot
 from services.runner.tasks import decide
 
@@ -49,6 +49,8 @@ class Book:
         self.loaded: LoadedTask | None = None
         self.invalid: InvalidTask | None = None
         self.name = head.key.task_id
+        # Bytes that are reserved for the task's files; 0: it does not say.
+        self.disk_limit = 0
         spec = self._load(head)
         self.processes: dict[str, task_pb2.Process] = {}
         self.user = ""
@@ -83,6 +85,7 @@ class Book:
         if self.loaded is None:
             return EMPTY
         self.name = self.loaded.name
+        self.disk_limit = reserved_disk(self.loaded.task.task, info)
         limit = info.max_completion_time.nanoseconds / 1e9 if info.HasField("max_completion_time") else None
         lifecycle = self.loaded.lifecycle
         return TaskSpec.of(

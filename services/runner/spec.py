@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,12 @@ from services.common.task.graph import Graph
 from services.runner.plan import RUN_LIMIT
 
 if TYPE_CHECKING:
+    from mesos.v1 import mesos_pb2
     from trivet.task.v1 import task_pb2
 
 # Mesos: the longest time that a kill with finalizers takes unless told otherwise (Thermos: preemption wait).
 MAX_KILL_WAIT = 60.0
+_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +96,19 @@ class TaskSpec:
 
 # What an invalid task is in the books: nothing that could be started.
 EMPTY = TaskSpec(processes=(), successors={})
+
+
+def reserved_disk(task: task_pb2.ThermosTask, info: mesos_pb2.TaskInfo) -> int:
+    """Bytes that are reserved for a task; 0: it does not say.
+
+    The task's own number, else that of the TaskInfo, whose unit is MiB (Mesos: resources). Volumes are no part of the
+    sandbox.
+    """
+    if task.resources.disk > 0:
+        return task.resources.disk
+    reserved = sum(
+        resource.scalar.value
+        for resource in info.resources
+        if resource.name == "disk" and not resource.HasField("disk")
+    )
+    return int(reserved * _MIB) if math.isfinite(reserved) and reserved > 0 else 0

@@ -11,7 +11,6 @@ import math
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mesos.v1 import mesos_pb2
 from services.common.keys import TaskKey
 from services.common.watch import Broadcast
 from services.runner import commands
@@ -36,7 +35,6 @@ MIN_SECS, MAX_SECS = 0.5, 3600.0
 FRESH_SECS = 2.0
 # Samples that a watcher may be behind.
 _BEHIND = 5000
-_MIB = 1 << 20
 
 
 class Demand(NamedTuple):
@@ -76,25 +74,6 @@ def interval(seconds: float) -> float:
     return seconds
 
 
-def disk_limit(book: Book) -> int:
-    """Bytes that are reserved for a task; 0: it does not say.
-
-    The task's own number, else that of the TaskInfo, whose unit is MiB (Mesos: resources). Volumes are no part of the
-    sandbox.
-    """
-    if book.loaded is None:
-        return 0
-    own = book.loaded.task.task.resources.disk
-    if own > 0:
-        return own
-    reserved = sum(
-        resource.scalar.value
-        for resource in mesos_pb2.TaskInfo.FromString(book.head.info).resources
-        if resource.name == "disk" and not resource.HasField("disk")
-    )
-    return int(reserved * _MIB) if math.isfinite(reserved) and reserved > 0 else 0
-
-
 def over_limit(used: int, limit: int, tasks: int) -> str:
     """Why a task has to end; empty: it has not. `tasks`: how many share the sandbox and the limit."""
     if not limit or used <= limit:
@@ -112,7 +91,6 @@ class UsageDesk:
         self._disk_secs = disk_secs
         self._watches: set[_Watch] = set()
         self._told: dict[TaskKey, Demand] = {}
-        self._limits: dict[TaskKey, int] = {}
         self._newest: dict[TaskKey, runner_pb2.TaskUsage] = {}
         # Tasks that are over, of which watchers know it.
         self._over: set[TaskKey] = set()
@@ -144,7 +122,7 @@ class UsageDesk:
 
     def on_gone(self, key: TaskKey) -> None:
         """The task is over."""
-        for table in (self._told, self._limits, self._newest):
+        for table in (self._told, self._newest):
             table.pop(key, None)
         self._tell_over(key)
         self._over.discard(key)
@@ -163,7 +141,7 @@ class UsageDesk:
         usage = runner_pb2.TaskUsage()
         usage.CopyFrom(content.usage)
         if usage.HasField("disk"):
-            usage.disk.limit_bytes = self._limit(book)
+            usage.disk.limit_bytes = book.disk_limit
         before = self._newest.get(key)
         self._newest[key] = usage
         self.news.publish(self._shown(book, usage))
@@ -230,18 +208,13 @@ class UsageDesk:
         if book.state.over:
             return Demand()
         intervals = [watch.interval for watch in self._watches if watch.takes(book.key)]
-        limited = bool(self._disk_secs) and book.state.cause is None and self._limit(book) > 0
+        limited = bool(self._disk_secs) and book.state.cause is None and book.disk_limit > 0
         return demand(intervals, limited=limited, disk_secs=self._disk_secs)
-
-    def _limit(self, book: Book) -> int:
-        if book.key not in self._limits:
-            self._limits[book.key] = disk_limit(book)
-        return self._limits[book.key]
 
     def _enforce(self, book: Book, used: int) -> None:
         """The tasks of an executor share its sandbox: nobody can tell whose a file is, so their limits add up."""
         sharers = [each for each in self._runner.books_of(book.key.executor) if not each.state.over]
-        limits = [self._limit(each) for each in sharers]
+        limits = [each.disk_limit for each in sharers]
         if book.state.cause is None and all(limits):
             why = over_limit(used, sum(limits), len(limits))
             if why:
