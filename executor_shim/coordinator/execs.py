@@ -43,7 +43,8 @@ class Execs:
 
     def look(self, run: Run) -> None:
         """See whether it is known by now."""
-        error = spawn.exec_error(self._pipes[run])
+        pipe = self._pipes.get(run, -1)
+        error = spawn.exec_error(pipe) if pipe >= 0 else None
         if error is not None:
             self.drop(run)
             self._known(run, error)

@@ -70,12 +70,18 @@ class Hands:
         self._orphaned = orphaned
         self._probe_ended = probe_ended
         self._emptied = emptied
+        self._scattered = False
+        """Orphans are not all taken in: nobody can say yet that nothing is left of a task."""
         self._ended: list[Run] = []
         self._bereaved: set[str] = set()
-        self.unfinished = False
-        """The last `reap` could not finish, because of an error or a storm of deaths: call it again."""
+        self._driver_end: tuple[int, int, int] | None = None
         self.driver = 0
         """pid of the driver: a child that is nobody's orphan."""
+
+    @property
+    def unfinished(self) -> bool:
+        """The last `reap` could not finish, because of an error or a storm of deaths: call it again."""
+        return bool(self._scattered or self._ended or self._bereaved or self._driver_end)
 
     def task(self, key: str) -> Task:
         """A task's record, made when it is new."""
@@ -106,10 +112,11 @@ class Hands:
             except OSError as error:
                 run.state, run.error = NOT_STARTED, f"fork: {error.strerror}"
             else:
-                proc = tree.read(run.pid)
-                run.ticks = proc.ticks if proc is not None else 0
+                # First of all: whatever goes wrong below, its exit finds it.
                 self._family.born(run)
                 self._execs.watch(run, pipe)
+                proc = tree.read(run.pid)
+                run.ticks = proc.ticks if proc is not None else 0
         self._tell_run(run)
 
     def _spawn(self, run: Run, command: Command) -> tuple[int, int]:
@@ -158,33 +165,36 @@ class Hands:
     def reap(self) -> tuple[int, int, int] | None:
         """Reap every child that has ended and take in the orphans.
 
+        The kernel tells an exit once. So it is kept until it is told: an error on the way makes this `unfinished`.
+
         Returns:
             (pid, code, signal) of the driver, if it was among them.
         """
-        driver = None
-        self.unfinished = True
+        self._scattered = True
         again = True
         passes = 0
         while again and passes < _MAX_PASSES:
             passes += 1
             while (status := _peek()) is not None:
-                driver = self._reap_one(status) or driver
+                self._reap_one(status)
             again = self._take_in()
-        self.unfinished = again
-        self._pumps.look_for_stopped()
-        if not self.unfinished:
+        self._scattered = again
+        self._pumps.look_for_stopped(linux.now())
+        if not again:
             # Orphans yet to come may have the marker of what is gone.
             self._family.tidy()
         while self._ended:
-            self._tell_run(self._ended.pop(0))
-        if not self.unfinished:
-            bereaved, self._bereaved = self._bereaved, set()
-            for task in bereaved:
+            self._tell_run(self._ended[0])
+            del self._ended[0]
+        if not again:
+            for task in list(self._bereaved):
                 if task and not self._family.alive(task):
                     self._emptied(task)
+                self._bereaved.discard(task)
+        driver, self._driver_end = self._driver_end, None
         return driver
 
-    def _reap_one(self, status: os.waitid_result) -> tuple[int, int, int] | None:
+    def _reap_one(self, status: os.waitid_result) -> None:
         pid = status.si_pid
         child = self._family.children.get(pid)
         if isinstance(child, Probe) or (isinstance(child, Run) and not self._in_grace(child.task)):
@@ -199,18 +209,19 @@ class Hands:
         code = status.si_status if status.si_code == os.CLD_EXITED else None
         number = None if status.si_code == os.CLD_EXITED else status.si_status
         self._family.died(pid)
-        if child is None and self._pumps.died(pid, linux.now()):
-            return None
-        if child is None:
-            # An orphan that died before it was noticed needs nothing more.
-            return (pid, -1 if code is None else code, number or 0) if pid == self.driver else None
-        self._bereaved.add(child.task)
+        if child is None and pid == self.driver:
+            self._driver_end = pid, -1 if code is None else code, number or 0
+            self.driver = 0
+        elif child is None:
+            # If it is no pump, it is an orphan that died before it was noticed, and needs nothing more.
+            self._pumps.died(pid, linux.now())
+        else:
+            self._bereaved.add(child.task)
         if isinstance(child, Run):
             self._end(child, code, number, core=status.si_code == os.CLD_DUMPED)
         elif isinstance(child, Probe):
             child.code, child.signal = code, number
             self._probe_ended(child)
-        return None
 
     def _end(self, run: Run, code: int | None, number: int | None, *, core: bool) -> None:
         if run.state == FORKED:
@@ -224,24 +235,27 @@ class Hands:
         run.exited_at = time.time()
         if code is None and number is None:
             run.error = LOST
+        self._ended.append(run)
         if self._pumps.flush(run, linux.now()):
             # Whoever hears of an exit will look for the reason in the log.
             self._family.hold(run.task)
-        else:
-            self._ended.append(run)
+            self._ended.remove(run)
 
     def flushed(self, run: Run) -> None:
         """The last output of a run that has ended is written."""
         self._family.release(run.task)
         self._tell_run(run)
-        if self.unfinished:
+        if self._scattered:
             self._bereaved.add(run.task)
         elif not self._family.alive(run.task):
             self._emptied(run.task)
 
     def _take_in(self) -> bool:
         """Adopt new children. Returns True when one of them has died since: its own orphans came after the look."""
-        now = set(tree.own_children()) - self.helpers()
+        own = set(tree.own_children())
+        if self.driver and self.driver not in own and _vanished(self.driver):
+            self._driver_end, self.driver = (self.driver, -1, 0), 0
+        now = own - self.helpers()
         died = False
         for pid in now:
             if pid in self._family.children:
@@ -271,18 +285,15 @@ class Hands:
 
     def _find_lost(self, now: set[int]) -> None:
         """Children that vanished without a status: somebody else reaped them. Never to be taken for a success."""
-        for pid in set(self._family.children) - now:
-            try:
-                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                child = self._family.died(pid)
-                if child is not None:
-                    self._bereaved.add(child.task)
-                if isinstance(child, Run):
-                    self._end(child, None, None, core=False)
-                elif isinstance(child, Probe):
-                    child.error = LOST
-                    self._probe_ended(child)
+        for pid in filter(_vanished, set(self._family.children) - now):
+            child = self._family.died(pid)
+            if child is not None:
+                self._bereaved.add(child.task)
+            if isinstance(child, Run):
+                self._end(child, None, None, core=False)
+            elif isinstance(child, Probe):
+                child.error = LOST
+                self._probe_ended(child)
 
     def look_for_orphans(self) -> None:
         """Adopt what has come since: before a look at the whole tree."""
@@ -314,7 +325,7 @@ class Hands:
 
     def _tell_run(self, run: Run) -> None:
         # As long as orphans are not all taken in, "nothing is left" cannot be said.
-        alive = self._family.alive(run.task) or int(self.unfinished and run.task in self._bereaved)
+        alive = self._family.alive(run.task) or int(self._scattered and run.task in self._bereaved)
         self._tell({"ev": "run", "task": run.task, "alive": alive, "run": run.to_wire()})
 
 
@@ -324,3 +335,12 @@ def _peek() -> os.waitid_result | None:
         return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return None
+
+
+def _vanished(pid: int) -> bool:
+    """What was a child is none any more: somebody else has got its status."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False

@@ -10,6 +10,7 @@
 | KILLING     | last own child ended, or pause is over | KILLING     | KILL                                |
 | KILLING     | terminate                              | KILLING     | - (there is no way back)            |
 | TERMINATING | a start when nothing is left           | (none)      | report                              |
+| KILLING     | a start when no own child is left      | KILLING     | KILL at once: (none) if that finds nothing |
 | any         | two looks in a row found nothing       | (none)      | report                              |
 | KILLING     | `STUCK_AFTER` s and something is left  | KILLING     | report stuck, go on                 |
 """

@@ -92,7 +92,7 @@ class Coordinator:
         self._link.attach(driver_pid, sock, self._now)
         self._hands.driver = driver_pid
         # Signals that came before the handlers were there.
-        self._reap()
+        self._guard(self._reap)
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -236,14 +236,13 @@ class Coordinator:
         what = f"signal {number}" if number else f"code {code}"
         # Complete commands that it left behind are carried out first.
         self._link.detach()
-        self._hands.driver = 0
         if self._ending.ending:
             return
         log(f"driver {pid} ended by {what}")
-        self._probes.cancel(self._now)
         if not self._link.died(self._now):
             log("the driver dies again and again: ending everything")
             self._end(1)
+        self._probes.cancel(self._now)
 
     # -- signals
 

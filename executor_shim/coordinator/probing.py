@@ -121,8 +121,8 @@ class Probes:
         """Kill the running probes of a task, or all."""
         for probe in list(self._running.values()):
             if task is None or probe.task == task:
-                probe.cancelled = True
                 self._kill(probe, now)
+                probe.cancelled = True
 
     def tick(self, now: float) -> None:
         """Kill what has had its time."""
@@ -133,11 +133,10 @@ class Probes:
                 probe.error = probe.error or "survives SIGKILL"
                 self._answer(probe)
             else:
-                probe.timed_out = True
                 self._kill(probe, now)
+                probe.timed_out = True
 
     def _kill(self, probe: Probe, now: float) -> None:
-        probe.due = now + _LAST_WAIT
         found = tree.members(
             tree.snapshot(),
             os.getpid(),
@@ -150,6 +149,8 @@ class Probes:
         for proc in found:
             error = tree.send(proc, signal.SIGKILL)
             probe.error = probe.error or error
+        # Last: if it could not be looked for, it is still due.
+        probe.due = now + _LAST_WAIT
 
     def due(self) -> float:
         """When `tick` has something to do."""

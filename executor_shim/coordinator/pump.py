@@ -5,7 +5,7 @@ console - holds up nobody but its own task. The coordinator keeps the read ends,
 
 Commands: `stream` (a read end travels beside it; `id`, `out`, `path`, `limit`, `backups`, `console`, `again`),
 `flush` (`id`, `streams`). Events: `closed` (`id`): end of file, all is written. `flushed` (`id`): what was in the pipes
-when the command came is written.
+when the command came is written. `failed` (`why`): it cannot go on, and ends.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from executor_shim.coordinator.wire import Channel
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    import pwd
     from collections.abc import Iterable
     from typing import Any, NoReturn
 
@@ -30,6 +31,8 @@ _FULL_PIPE = 1 << 20
 """Linux: the most that a pipe of an ordinary user holds (pipe-max-size)."""
 
 _FAILED = 70
+_SILENT = 71
+"""Not even the cause could be told."""
 
 
 def run(sock: _socket.socket, user: str, sandbox: bytes) -> NoReturn:
@@ -40,19 +43,36 @@ def run(sock: _socket.socket, user: str, sandbox: bytes) -> NoReturn:
         user: whose files are written; empty: the coordinator's own.
         sandbox: relative paths are relative to it.
     """
+    channel = Channel(sock)
     try:
         _drop_everything(sock.fileno())
         linux.set_name(b"trivet-pump")
-        account = child.account_of(user)
+        account = _account(user)
         # Before the user changes: the way to the sandbox may not be open to everybody.
         directory = os.open(sandbox, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if account is not None:
             child.change_user(account)
         os.fchdir(directory)
-        _Pump(sock).work()
-    except BaseException:  # noqa: BLE001 - nothing may unwind into the coordinator's own frames; it starts the next pump
+        _Pump(channel).work()
+    except BaseException as error:  # noqa: BLE001 - nothing may unwind into the coordinator's own frames
+        # The coordinator tells why, and starts the next pump.
+        _tell(channel, f"{type(error).__name__}: {error}")
         os._exit(_FAILED)
     os._exit(0)
+
+
+def _account(user: str) -> pwd.struct_passwd | None:
+    try:
+        return child.account_of(user)
+    except child.Refused as error:
+        raise child.Refused(f"user {user}: {error}") from None
+
+
+def _tell(channel: Channel, why: str) -> None:
+    try:
+        channel.send({"ev": "failed", "why": why})
+    except BaseException:  # noqa: BLE001 - as above; without words, the exit status is what there is
+        os._exit(_SILENT)
 
 
 def _drop_everything(kept: int) -> None:
@@ -102,10 +122,10 @@ class _Stream:
 
 
 class _Pump:
-    def __init__(self, sock: _socket.socket) -> None:
-        self._channel = Channel(sock)
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self._poll = select.poll()
-        self._poll.register(sock.fileno(), select.POLLIN)
+        self._poll.register(channel.fileno(), select.POLLIN)
         self._streams: dict[int, _Stream] = {}
         self._by_pipe: dict[int, _Stream] = {}
         self._consoles: dict[int, Console] = {}

@@ -7,22 +7,18 @@ that is still in the pipe; the next pump goes on there.
 
 from __future__ import annotations
 
-import _socket
 import os
 import signal
 
-from executor_shim.coordinator import poller, pump, spawn
-from executor_shim.coordinator.wire import Channel, MalformedMessageError, WireError
+from executor_shim.coordinator.pump_link import INFINITY, PumpLink, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from executor_shim.coordinator import poller
     from executor_shim.coordinator.child import Command
     from executor_shim.coordinator.runs import Run
-    from executor_shim.coordinator.wire import Message
-
-INFINITY = float("inf")
 
 FLUSH_WAIT = 1.0
 """Seconds that an exit is held back until the run's last output is in its file: a disk may be slow."""
@@ -32,35 +28,6 @@ LAST_WORDS = 2.0
 
 _PAUSES = (0.0, 0.1, 0.5, 1.0)
 """Seconds until a pump that has died is replaced, the first, second ... time, the last one from then on."""
-
-
-class _Stream:
-    """One pipe, from its run's start to its end of file."""
-
-    __slots__ = ("fd", "message", "run", "said")
-
-    def __init__(self, fd: int, run: Run, message: Message) -> None:
-        self.fd = fd
-        self.run = run
-        self.message = message
-        self.said = False
-        """A pump has been told of it: what the pump had in its hands when it died is lost."""
-
-
-class _Pump:
-    """All pipes of a task that end in files of one user."""
-
-    __slots__ = ("channel", "deaths", "flushes", "pid", "sandbox", "start_at", "streams", "user")
-
-    def __init__(self, user: str, sandbox: bytes) -> None:
-        self.user = user
-        self.sandbox = sandbox
-        self.pid = 0
-        self.channel: Channel | None = None
-        self.streams: dict[int, _Stream] = {}
-        self.flushes: dict[int, Run] = {}
-        self.deaths = 0
-        self.start_at = INFINITY
 
 
 class Pumps:
@@ -77,8 +44,8 @@ class Pumps:
         self._poller = watch
         self._flushed = flushed
         self._complain = complain
-        self._pumps: dict[tuple[str, str, bytes], _Pump] = {}
-        self._pids: dict[int, _Pump] = {}
+        self._pumps: dict[tuple[str, str, bytes], PumpLink] = {}
+        self._pids: dict[int, PumpLink] = {}
         self._ids = 0
         self._waiting: dict[Run, float] = {}
         self._finish_by = INFINITY
@@ -102,7 +69,7 @@ class Pumps:
         key = run.task, command.user, command.sandbox
         one = self._pumps.get(key)
         if one is None:
-            one = self._pumps[key] = _Pump(command.user, command.sandbox)
+            one = self._pumps[key] = PumpLink(command.user, command.sandbox, self._poller, self._heard, self._kill)
         ends: list[int] = []
         new = []
         try:
@@ -112,7 +79,7 @@ class Pumps:
                 os.set_blocking(read_end, False)
                 self._ids += 1
                 rules = command.logging
-                stream = one.streams[self._ids] = _Stream(
+                stream = one.streams[self._ids] = Stream(
                     read_end,
                     run,
                     {
@@ -126,7 +93,7 @@ class Pumps:
                     },
                 )
                 new.append(stream)
-            if one.channel is None and one.start_at == INFINITY:
+            if not one.up and one.start_at == INFINITY:
                 self._start(one)
         except OSError:
             for end in ends:
@@ -134,7 +101,7 @@ class Pumps:
             self.drop(run)
             raise
         for stream in new:
-            self._tell_stream(one, stream)
+            one.tell_stream(stream)
         return ends[0], ends[1]
 
     def drop(self, run: Run) -> None:
@@ -148,17 +115,17 @@ class Pumps:
         """Ask that everything a run has said is written. Returns False when it is."""
         if not any(stream.run is run for one in self._pumps.values() for stream in one.streams.values()):
             return False
-        self._waiting[run] = now + FLUSH_WAIT
         for one in self._pumps.values():
             self._ask_flush(one, run)
+        self._waiting[run] = now + FLUSH_WAIT
         return True
 
-    def _ask_flush(self, one: _Pump, run: Run) -> None:
+    def _ask_flush(self, one: PumpLink, run: Run) -> None:
         numbers = [number for number, stream in one.streams.items() if stream.run is run]
         if numbers:
             self._ids += 1
             one.flushes[self._ids] = run
-            self._send(one, {"op": "flush", "id": self._ids, "streams": numbers})
+            one.send({"op": "flush", "id": self._ids, "streams": numbers})
 
     def _done(self, run: Run) -> None:
         if self._waiting.pop(run, None) is not None:
@@ -166,86 +133,43 @@ class Pumps:
 
     # -- pumps
 
-    def _start(self, one: _Pump) -> None:
-        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        try:
-            one.pid = spawn.fork(lambda: pump.run(theirs, one.user, one.sandbox))
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+    def _start(self, one: PumpLink) -> None:
+        one.start()
         self._pids[one.pid] = one
-        one.start_at = INFINITY
-        channel = one.channel = Channel(ours)
-        self._poller.add(channel.fileno(), lambda: self._on_ready(one, channel))
 
-    def _tell_stream(self, one: _Pump, stream: _Stream) -> None:
-        if one.channel is not None:
-            self._send(one, {**stream.message, "again": stream.said}, stream.fd)
-            stream.said = True
-
-    def _send(self, one: _Pump, message: Message, fd: int = -1) -> None:
-        channel = one.channel
-        if channel is None:
-            return
-        channel.send(message, fd)
-        if channel.pending:
-            self._poller.add(channel.fileno(), lambda: self._on_ready(one, channel), poller.READ | poller.WRITE)
-
-    def _on_ready(self, one: _Pump, channel: Channel) -> None:
-        channel.flush()
-        if not channel.pending:
-            self._poller.add(channel.fileno(), lambda: self._on_ready(one, channel))
-        channel.receive()
-        while True:
-            try:
-                message = channel.take()
-            except (MalformedMessageError, WireError):
-                # Somebody of the task's has got at its pump.
-                self._kill(one)
-                break
-            if message is None:
-                break
-            self._heard(one, message)
-        if channel.eof and one.channel is channel:
-            self._kill(one)
-            self._hang_up(one)
-
-    def _heard(self, one: _Pump, message: Message) -> None:
-        number = message.get("id", -1)
-        if message.get("ev") == "flushed" and number in one.flushes:
+    def _heard(self, one: PumpLink, event: str, number: int) -> None:
+        if event == "flushed" and number in one.flushes:
             self._done(one.flushes.pop(number))
-        elif message.get("ev") == "closed" and number in one.streams:
+        elif event == "closed" and number in one.streams:
             stream = one.streams.pop(number)
             os.close(stream.fd)
             if all(other.run is not stream.run for other in one.streams.values()):
                 self._done(stream.run)
             self._leave(one)
 
-    def _leave(self, one: _Pump) -> None:
+    def _leave(self, one: PumpLink) -> None:
         """A pump without pipes is not needed: it goes when we hang up."""
         if one.streams:
             return
-        self._hang_up(one)
+        one.hang_up()
         one.start_at = INFINITY
         self._pumps = {key: other for key, other in self._pumps.items() if other is not one}
 
-    def _hang_up(self, one: _Pump) -> None:
-        channel = one.channel
-        if channel is not None:
-            one.channel = None
-            self._poller.remove(channel.fileno())
-            channel.close()
-
-    def _kill(self, one: _Pump) -> None:
+    def _kill(self, one: PumpLink) -> None:
         if one.pid in self._pids:
             os.kill(one.pid, signal.SIGKILL)
 
-    def look_for_stopped(self) -> None:
+    def look_for_stopped(self, now: float) -> None:
         """A pump that somebody has stopped would hold up its task for ever."""
-        for pid in self._pids:
-            if os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None:
+        for pid in list(self._pids):
+            try:
+                # Exits are asked for, too: without, one that is dead and not reaped counts as no child at all.
+                status = os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                # Somebody else has reaped it.
+                self.died(pid, now)
+                continue
+            if status is not None and status.si_code == os.CLD_STOPPED:
                 os.kill(pid, signal.SIGKILL)
 
     def died(self, pid: int, now: float) -> bool:
@@ -255,11 +179,9 @@ class Pumps:
             return False
         if one.pid != pid:
             return True
-        one.pid = 0
-        one.flushes.clear()
-        self._hang_up(one)
+        one.died()
         if one.streams:
-            self._complain(f"the log pump {pid} has died: starting another one")
+            self._complain(f"the log pump {pid} has died{one.why and f' ({one.why})'}: starting another one")
             one.start_at = now + _PAUSES[min(one.deaths, len(_PAUSES) - 1)]
             one.deaths += 1
         return True
@@ -281,14 +203,15 @@ class Pumps:
                 self._leave(one)
             self.kill_all()
 
-    def _restart(self, one: _Pump, now: float) -> None:
+    def _restart(self, one: PumpLink, now: float) -> None:
         try:
             self._start(one)
-        except OSError:
+        except OSError as error:
+            self._complain(f"no log pump can be started: {error.strerror}: trying again")
             one.start_at = now + _PAUSES[-1]
             return
         for stream in one.streams.values():
-            self._tell_stream(one, stream)
+            one.tell_stream(stream)
         for run in list(self._waiting):
             self._ask_flush(one, run)
 

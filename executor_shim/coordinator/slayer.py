@@ -51,9 +51,17 @@ class Slayer:
         self._kills.terminate(task, kill_at, now)
 
     def make_way(self, task: str, now: float) -> None:
-        """Something of the task is about to start. An order to end what was there before must not meet it."""
-        if not self._kills.in_grace(task):
+        """Something of the task is about to start. An order to end what was there before must not meet it.
+
+        Nor may the SIGKILL of an order whose time was up when it was read: whether a start is refused would depend on
+        how fast we are.
+        """
+        if task not in self._kills:
             return
+        if self._kills.killing(task):
+            if self._family.alive(task):
+                return
+            self._kills.poke(task, now)
         self.tick(now)
         if self._kills.in_grace(task) and not self._family.alive(task):
             self._kills.make_way(task)

@@ -9,14 +9,19 @@ if TYPE_CHECKING:
     from executor_shim.driver.options import Options
     from trivet.runner.v1 import runner_pb2
 
+_USER_NAMES = ("USER", "LOGNAME")
+
 
 def start_command(key: str, start: runner_pb2.Start, environment: Environment, options: Options) -> dict[str, Any]:
     """The coordinator's command: environment and logging filled in.
 
-    The environment is the executor's where `--preserve-env` says so, then what the runner wants, and always a PATH.
+    The environment is the executor's where `--preserve-env` says so, then what the runner wants, and always a PATH. The
+    user's names are never inherited, as they may be those of whoever started the agent: where the runner names no user,
+    the coordinator says who it is (Thermos: HOME, USER, LOGNAME, PATH, with and without preserve_env).
     What the task says of its logger wins over the executor's options (Thermos: Process.logger, flags, defaults).
     """
-    env = {**(environment.inherited if options.preserve_env else {}), **start.env}
+    inherited = environment.inherited if options.preserve_env else {}
+    env = {**{name: value for name, value in inherited.items() if name not in _USER_NAMES}, **start.env}
     env.setdefault("PATH", environment.path)
     logging = start.logging
     file, console, limit, backups = logging.file, logging.console, logging.log_size, logging.backups

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import grpc
 
 from mesos.v1 import mesos_pb2
-from services.cli import executor, layout
+from services.cli import executor, layout, signals
 from services.cli.children import StackFailed
 from services.cli.clients import answered, open_channel, serving
 from services.cli.events import end_event, exit_status
-from services.cli.kill import Interrupts, kill_when_interrupted
+from services.cli.interrupts import Interrupts, kill_when_interrupted
 from services.cli.layout import Layout, LayoutError
 from services.cli.prepare import CannotStart, Prepared, prepare
 from services.cli.stack import Stack
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CANNOT_START = 2
 FAILED = 1
-INTERRUPTED = 130
+INTERRUPTED = signals.INTERRUPTED
 
 _LAUNCH_SECS = 30.0
 _SERVICES_SECS = 10.0
@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
     where: Layout | None = None
     started = False
     status = CANNOT_START
+    ended = _Ended()
     try:
         services = layout.find_services(options.services) if options.services else None
         where = Layout(os.path.abspath(options.dir)) if options.dir else layout.temporary()
@@ -58,7 +59,14 @@ def run(options: argparse.Namespace) -> int:
             print(f"trivet: warning: {warning}", file=sys.stderr)
         lock = where.lock()
         started = True
-        status = asyncio.run(_run(options, where, services, prepared))
+        with signals.held_back():
+            try:
+                asyncio.run(_run(options, where, services, prepared, ended))
+            except KeyboardInterrupt:
+                # It came in the instant in which nobody listened any more: all was over.
+                if ended.status is None:
+                    raise
+            status = FAILED if ended.status is None else ended.status
         os.close(lock)
     except CannotStart as error:
         for line in error.lines:
@@ -71,11 +79,16 @@ def run(options: argparse.Namespace) -> int:
     except grpc.aio.AioRpcError as error:
         print(f"trivet: {error.code().name}: {error.details()}", file=sys.stderr)
         status = FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write(signals.LINE)
+        status = INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone. Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED
     if where is not None and not options.dir:
+        # Of what was interrupted before its launch there is nothing to keep.
+        started = started and (ended.launched or status != INTERRUPTED)
         _tidy(where, started=started, everything=options.keep or status not in (0, INTERRUPTED))
     return status
 
@@ -90,28 +103,41 @@ def _tidy(where: Layout, *, started: bool, everything: bool) -> None:
         where.remove_all_but_sandboxes()
 
 
-async def _run(options: argparse.Namespace, where: Layout, services: str | None, prepared: Prepared) -> int:
+class _Ended:
+    """What `_run` has come to."""
+
+    status: int | None = None
+    launched = False
+
+
+async def _run(
+    options: argparse.Namespace, where: Layout, services: str | None, prepared: Prepared, ended: _Ended
+) -> None:
     interrupts = Interrupts()
+    signals.let_in()
     view = choose(options.output)
     stack = Stack(where, services=services is None, agent=True, note=view.note)
     try:
         await first(_start(stack, services), interrupts.at_least(1))
         if interrupts.any:
             view.note("interrupted before the task was launched")
-            return INTERRUPTED
+            ended.status = INTERRUPTED
+            return
         run_dir = services or where.run
         # The operators' sockets are for the user of the services alone.
         watchable = os.access(os.path.join(run_dir, "runner-admin.sock"), os.W_OK)
         async with open_channel(where.run, "agent") as agent, open_channel(run_dir, "runner-admin") as runner:
+            ended.launched = True
             run_one = _Run(prepared, where, agent, runner if watchable else None, view, interrupts)
             await first(run_one.from_launch_to_end(), stack.failed())
-            return exit_status(run_one.state)
+            ended.status = exit_status(run_one.state)
     except _Abandoned:
-        return INTERRUPTED
+        ended.status = INTERRUPTED
     finally:
         # The last picture stays; what stopping has to say comes below it.
         view.close()
         await stack.stop()
+        signals.let_go()
 
 
 async def _start(stack: Stack, services: str | None) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING
 
+from services.cli import signals
 from services.cli.children import StackFailed
 from services.cli.layout import Layout, LayoutError
 from services.cli.stack import Stack
@@ -24,7 +24,8 @@ def up(options: argparse.Namespace) -> int:
     try:
         layout.make()
         lock = layout.lock()
-        asyncio.run(_serve(layout))
+        with signals.held_back():
+            asyncio.run(_serve(layout))
         os.close(lock)
     except (LayoutError, StackFailed) as error:
         print(f"trivet: {error}", file=sys.stderr)
@@ -35,8 +36,9 @@ def up(options: argparse.Namespace) -> int:
 async def _serve(layout: Layout) -> None:
     loop = asyncio.get_running_loop()
     shutdown = asyncio.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for signum in signals.ENDING:
         loop.add_signal_handler(signum, shutdown.set)
+    signals.let_in()
     stack = Stack(layout, services=True, agent=False, note=_note)
     try:
         await first(stack.start(), shutdown.wait())
@@ -48,6 +50,7 @@ async def _serve(layout: Layout) -> None:
     finally:
         _note("stopping; running tasks go on without the services")
         await stack.stop()
+        signals.let_go()
 
 
 def _note(text: str) -> None:

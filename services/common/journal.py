@@ -1,53 +1,38 @@
-"""Append-only log: what a service has decided, written before it acts.
+"""Append-only log: what a service has decided, written before it acts. The format is that of `frames`.
 
-Layout: an 8-byte header (magic, format version), then frames of length (u32), CRC-32 (u32), payload. An append is one
-write that has reached the kernel when it returns; it survives the death of the service. A crash of the host may take
-the last 50 ms, and the tasks with them, so nothing waits for the disk (design: write before you act).
-
-What a reader finds at the end of a file decides what it means:
-
-    incomplete last frame, or zeros to the end     torn by a crash: cut off
-    a whole frame with a wrong checksum, then more   damage: `JournalCorrupt` with file and offset
-    a wrong checksum in the very last frame        torn (blocks of one write may reach the disk in any order): cut off
-    either, and a sound frame behind its start     damage: its length is wrong, and hides what was recorded after it
-    a length that is wrong, a checksum that is not   damage
+An append is one write that has reached the kernel when it returns; it survives the death of the service. A crash of the
+host may take the last 50 ms, and the tasks with them, so nothing waits for the disk (design: write before you act).
 """
 
 from __future__ import annotations
 
 import os
-import re
-import struct
-import zlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from services.common.frames import MAGIC, MAX_PAYLOAD, JournalCorrupt, JournalVersion, frame, offset_of, parse
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from services.common.descriptors import Descriptors
     from services.common.syncer import Syncer
 
-MAGIC = b"TRVTJ\x00\x00\x01"
-_FRAME = struct.Struct("<II")
-# More is refused when written, so when read it is damage, not data. The longest that is written: one executor's call to
-# the local agent, 64 MiB and a third more as base64.
-MAX_PAYLOAD = 128 << 20
-# Where a frame may begin: a length that is neither 0 nor beyond `MAX_PAYLOAD`. Rare in text, so the search is quick.
-_MAY_BEGIN = re.compile(rb"(?s)(?=...[\x00-\x08])(?!\x00{4})")
-# Bytes that are summed up in the search for a sound frame, and as many times the tail: hostile bytes end it as damage.
-_SEARCH_BYTES = 16 << 20
-_SEARCH_FACTOR = 4
+__all__ = [
+    "MAGIC",
+    "MAX_PAYLOAD",
+    "Journal",
+    "JournalCorrupt",
+    "JournalUnavailable",
+    "JournalVersion",
+    "RecordTooLong",
+    "frame",
+    "offset_of",
+    "parse",
+    "read",
+]
 
-
-class JournalCorrupt(Exception):
-    """Damage in the middle of a journal: what follows `offset` cannot be trusted."""
-
-    def __init__(self, path: str, offset: int, why: str, payloads: Sequence[bytes] = ()) -> None:
-        """`payloads`: the sound records before the damage."""
-        super().__init__(f"{path}: damaged at offset {offset}: {why}")
-        self.path = path
-        self.offset = offset
-        self.why = why
-        self.payloads = payloads
+_APPEND = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+_NEW = _APPEND | os.O_CREAT | os.O_TRUNC
 
 
 class JournalUnavailable(Exception):
@@ -59,27 +44,34 @@ class RecordTooLong(JournalUnavailable):
 
 
 class Journal:
-    """One open log file. Not thread-safe; one writer a file (the service holds the state lock)."""
+    """One log file. Not thread-safe; one writer a file (the service holds the state lock)."""
 
-    def __init__(self, path: str, fd: int, size: int, syncer: Syncer | None = None) -> None:
+    def __init__(
+        self, path: str, fd: int, size: int, syncer: Syncer | None = None, descriptors: Descriptors | None = None
+    ) -> None:
         """Use `create` or `open`."""
         self.path = path
         self.size = size
+        # -1: the file is not open; the next append opens it.
         self._fd = fd
         self._syncer = syncer
+        self._descriptors = descriptors
+        # Something of a record that does not count may stand behind `size`.
+        self._ragged = False
+        self._closed = False
 
     @classmethod
-    def create(cls, path: str, syncer: Syncer | None = None) -> Journal:
+    def create(cls, path: str, syncer: Syncer | None = None, descriptors: Descriptors | None = None) -> Journal:
         """A new, empty journal; replaces a file of that name.
 
         Raises:
             JournalUnavailable: The file cannot be made or written.
         """
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fd = _open(path, _NEW, descriptors)
         except OSError as error:
             raise JournalUnavailable(f"{path}: {error.strerror}") from error
-        journal = cls(path, fd, 0, syncer)
+        journal = cls(path, fd, 0, syncer, descriptors)
         try:
             journal._write(MAGIC)
         except JournalUnavailable:
@@ -88,31 +80,47 @@ class Journal:
         return journal
 
     @classmethod
-    def open(cls, path: str, syncer: Syncer | None = None, *, keep_first: bool = False) -> tuple[Journal, list[bytes]]:
+    def open(
+        cls,
+        path: str,
+        syncer: Syncer | None = None,
+        descriptors: Descriptors | None = None,
+        *,
+        keep_first: bool = False,
+    ) -> tuple[Journal, list[bytes]]:
         """Opens an existing journal, cuts a torn tail, and returns it with all payloads.
 
         Args:
             path: The file.
             syncer: Brings what is written to the disk.
+            descriptors: Bounds the number of files that are open at a time; None: this one stays open.
             keep_first: A first record that is not whole is damage, too, so that nothing of the file is lost.
 
         Raises:
+            JournalVersion: It is one of another format version.
             JournalCorrupt: Damage in the middle, or not a journal.
+            JournalUnavailable: There was nothing in it, not even a whole header, and no room to write one.
             OSError: The file cannot be read.
         """
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        fd = _open(path, _APPEND, descriptors)
         try:
             data = _read_all(fd)
             payloads, end = parse(path, data, keep_first=keep_first)
             if end != len(data):
                 os.ftruncate(fd, end)
-            journal = cls(path, fd, end, syncer)
-            if end == 0:
-                # Torn inside the header: nothing was ever recorded.
-                journal._write(MAGIC)
         except BaseException:
             os.close(fd)
             raise
+        journal = cls(path, fd, end, syncer, descriptors)
+        if end == 0:
+            # Torn inside the header: nothing was ever recorded.
+            try:
+                journal._write(MAGIC)
+            except JournalUnavailable:
+                journal.close()
+                raise
+        elif descriptors is not None:
+            descriptors.use(journal)
         return journal, payloads
 
     def append(self, payload: bytes) -> None:
@@ -143,7 +151,7 @@ class Journal:
         data = MAGIC + self._frames(payloads)
         fd = -1
         try:
-            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fd = _open(temporary, _NEW, self._descriptors)
             _write_all(fd, data)
             os.rename(temporary, self.path)
         except OSError as error:
@@ -152,16 +160,22 @@ class Journal:
                 # Half of it would only keep a full disk full.
                 os.unlink(temporary)
             raise JournalUnavailable(f"{temporary}: {error.strerror}") from error
-        self.close()
+        self.release()
         self._fd = fd
         self.size = len(data)
-        self._mark_dirty()
+        self._ragged = False
+        self._written()
 
     def close(self) -> None:
-        """Closes the file. Further appends are errors of the program."""
+        """Closes the file for good. Further appends are errors of the program."""
+        self._closed = True
+        if self._descriptors is not None:
+            self._descriptors.forget(self)
+        self.release()
+
+    def release(self) -> None:
+        """Closes the file until the next append."""
         if self._fd >= 0:
-            if self._syncer is not None:
-                self._syncer.discard(self._fd)
             os.close(self._fd)
             self._fd = -1
 
@@ -174,101 +188,46 @@ class Journal:
         return b"".join(frames)
 
     def _write(self, data: bytes) -> None:
+        if self._closed:
+            raise JournalUnavailable(f"{self.path}: closed")
+        try:
+            self._make_ready()
+        except OSError as error:
+            raise JournalUnavailable(f"{self.path}: {error.strerror}") from error
         try:
             _write_all(self._fd, data)
         except OSError as error:
+            self._ragged = True
             try:
-                os.ftruncate(self._fd, self.size)
+                self._cut()
             except OSError as cut:
                 raise JournalUnavailable(f"{self.path}: {error.strerror}; cutting it back: {cut.strerror}") from error
             raise JournalUnavailable(f"{self.path}: {error.strerror}") from error
         self.size += len(data)
-        self._mark_dirty()
+        self._written()
 
-    def _mark_dirty(self) -> None:
+    def _make_ready(self) -> None:
+        """Opens the file if it is not, and sees to it that it ends where our last record does."""
+        if self._fd < 0:
+            self._fd = _open(self.path, _APPEND, self._descriptors)
+            length = os.fstat(self._fd).st_size
+            if length != self.size and not self._ragged:
+                self.release()
+                raise JournalUnavailable(
+                    f"{self.path}: is {length} bytes long and was {self.size}: somebody else has changed it"
+                )
+        if self._ragged:
+            self._cut()
+
+    def _cut(self) -> None:
+        os.ftruncate(self._fd, self.size)
+        self._ragged = False
+
+    def _written(self) -> None:
         if self._syncer is not None:
-            self._syncer.mark(self._fd)
-
-
-def frame(payload: bytes) -> bytes:
-    """One record as it stands in the file."""
-    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
-
-
-def parse(path: str, data: bytes, *, keep_first: bool = False) -> tuple[list[bytes], int]:
-    """Splits a journal's content; returns the payloads and the length of the sound part.
-
-    Args:
-        path: Named in errors.
-        data: The whole file.
-        keep_first: See `Journal.open`.
-
-    Raises:
-        JournalCorrupt: Damage that is not a torn tail.
-    """
-    if len(data) < len(MAGIC):
-        if MAGIC.startswith(data):
-            return [], 0
-        raise JournalCorrupt(path, 0, "not a journal")
-    if data[: len(MAGIC)] != MAGIC:
-        raise JournalCorrupt(path, 0, "not a journal of this format")
-    payloads: list[bytes] = []
-    offset = len(MAGIC)
-    while offset < len(data):
-        start = offset + _FRAME.size
-        if start > len(data):
-            break
-        length, checksum = _FRAME.unpack_from(data, offset)
-        end = start + length
-        if length > MAX_PAYLOAD or end > len(data):
-            if length > MAX_PAYLOAD and any(data[offset:]):
-                raise JournalCorrupt(path, offset, f"record of {length} bytes", payloads)
-            break
-        payload = data[start:end]
-        if zlib.crc32(payload) != checksum:
-            if end == len(data):
-                break
-            raise JournalCorrupt(path, offset, "wrong checksum", payloads)
-        if length == 0 and not any(data[offset:]):
-            # Blocks that were allocated and never written.
-            break
-        payloads.append(payload)
-        offset = end
-    if offset < len(data):
-        why = _hidden(data, offset) or ("the first record is not whole" if keep_first and not payloads else "")
-        if why:
-            raise JournalCorrupt(path, offset, why, payloads)
-    return payloads, offset
-
-
-def _hidden(data: bytes, offset: int) -> str:
-    """Why what begins at `offset` is no torn tail, though its first frame is not whole; empty: it is one."""
-    start = offset + _FRAME.size
-    if start < len(data) and any(data[offset:]):
-        length, checksum = _FRAME.unpack_from(data, offset)
-        # A torn record lacks bytes, so its sum cannot be right.
-        if start + length != len(data) and zlib.crc32(memoryview(data)[start:]) == checksum:
-            return f"record of {length} bytes, its checksum is that of {len(data) - start}"
-    room = _SEARCH_BYTES + _SEARCH_FACTOR * (len(data) - offset)
-    view = memoryview(data)
-    for match in _MAY_BEGIN.finditer(data, offset + 1, len(data.rstrip(b"\0")) + _FRAME.size):
-        start = match.start() + _FRAME.size
-        if start >= len(data):
-            break
-        length, checksum = _FRAME.unpack_from(data, match.start())
-        if start + length > len(data):
-            continue
-        room -= length
-        if room < 0:
-            return "not a whole record, and what follows cannot be told from damage"
-        if zlib.crc32(view[start : start + length]) == checksum:
-            return f"not a whole record, but a sound one follows at offset {match.start()}"
-    return ""
-
-
-def offset_of(payloads: Sequence[bytes], index: int) -> int:
-    """Where the record `payloads[index]` begins in its file."""
-    return len(MAGIC) + sum(_FRAME.size + len(payload) for payload in payloads[:index])
+            self._syncer.mark(self.path)
+        if self._descriptors is not None:
+            self._descriptors.use(self)
 
 
 def read(path: str) -> tuple[list[bytes], int]:
@@ -284,6 +243,10 @@ def read(path: str) -> tuple[list[bytes], int]:
     finally:
         os.close(fd)
     return parse(path, data)
+
+
+def _open(path: str, flags: int, descriptors: Descriptors | None) -> int:
+    return os.open(path, flags, 0o600) if descriptors is None else descriptors.open(path, flags, 0o600)
 
 
 def _read_all(fd: int) -> bytes:

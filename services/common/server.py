@@ -46,6 +46,14 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
 DRAIN_SECS = 1.0
 
 
+# Some 20 are the process's own; half of the others serve its journals, however many there are.
+MIN_DESCRIPTORS = 64
+
+
+class TooFewDescriptors(Exception):
+    """The process may not open as many files as it needs."""
+
+
 class StateLocked(Exception):
     """Another process works on the state directory."""
 
@@ -128,7 +136,7 @@ def run(
         os.makedirs(settings.state_dir, mode=0o700, exist_ok=True)
         _use_all_descriptors()
         asyncio.run(serve(build, settings))
-    except StateLocked as error:
+    except (StateLocked, TooFewDescriptors) as error:
         print(f"trivet-{name}: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -138,8 +146,14 @@ def run(
 
 
 def _use_all_descriptors() -> None:
-    """A journal and a flush a task: the usual soft limit of 1024 would be reached at some 900 tasks."""
+    """A stream an executor, and journals: the usual soft limit of 1024 would be reached at some hundred executors."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < MIN_DESCRIPTORS:
+        # gRPC ends the process without a word when it cannot open what it needs.
+        raise TooFewDescriptors(
+            f"the hard limit of open files is {hard}, at least {MIN_DESCRIPTORS} are needed: raise it "
+            "(ulimit -Hn, LimitNOFILE=)"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 

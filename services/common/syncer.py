@@ -14,39 +14,26 @@ _LOG = logging.getLogger(__name__)
 class Syncer:
     """Flushes dirty journals to the disk in one background thread, at most every `interval` seconds.
 
-    Only a crash of the host needs this, so nobody waits for it; errors are logged and counted.
+    Only a crash of the host needs this, so nobody waits for it; errors are logged and counted. It opens the files
+    itself, one at a time: however many tasks write at once, it takes one descriptor.
     """
 
     def __init__(self, interval: float = 0.05) -> None:
         self._interval = interval
         self._condition = threading.Condition()
-        self._dirty: dict[int, int] = {}
+        # A dict as an ordered set.
+        self._dirty: dict[str, None] = {}
         self._stopped = False
         self._complaint = Occasional()
         self.errors = 0
         self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
         self._thread.start()
 
-    def mark(self, fd: int) -> None:
+    def mark(self, path: str) -> None:
         """The file has bytes that the disk may not have. Never fails: the record itself is written."""
         with self._condition:
-            if fd in self._dirty:
-                return
-            try:
-                # A duplicate: the owner may close its descriptor while the thread still flushes.
-                self._dirty[fd] = os.dup(fd)
-            except OSError:
-                # Out of descriptors: the next append tries again.
-                self.errors += 1
-                return
-            self._condition.notify()
-
-    def discard(self, fd: int) -> None:
-        """The descriptor is about to be closed; what it wrote is flushed all the same."""
-        with self._condition:
-            duplicate = self._dirty.pop(fd, None)
-            if duplicate is not None:
-                self._dirty[-duplicate] = duplicate
+            if path not in self._dirty:
+                self._dirty[path] = None
                 self._condition.notify()
 
     def stop(self) -> None:
@@ -66,21 +53,25 @@ class Syncer:
                     self._condition.wait_for(lambda: self._stopped, timeout=self._interval)
                 batch, self._dirty = self._dirty, {}
                 stopped = self._stopped
-            for duplicate in batch.values():
+            for path in batch:
                 try:
-                    os.fdatasync(duplicate)
+                    _flush(path)
+                except FileNotFoundError:
+                    # Deleted or put aside meanwhile: nobody will read it as a journal again.
+                    continue
                 except OSError as error:
                     self.errors += 1
                     # What was written is still read back by a new process; a crash of the host may lose it.
-                    fields: dict[str, object] = {"path": _path_of(duplicate), "error": error.strerror}
+                    fields: dict[str, object] = {"path": path, "error": error.strerror}
                     self._complaint.error(_LOG, "journal not flushed to the disk", fields)
-                os.close(duplicate)
             if stopped:
                 return
 
 
-def _path_of(fd: int) -> str:
+def _flush(path: str) -> None:
+    # The kernel flushes the file, not the descriptor: what was written through another one goes along.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError as error:
-        return f"? ({error.strerror})"
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)

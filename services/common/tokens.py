@@ -47,7 +47,11 @@ class TokenStore:
             self._hashes.update(json.loads(payload))
         if len(self._hashes) > 2 * _KEEP:
             self._hashes = dict(list(self._hashes.items())[-_KEEP:])
-            self._journal.rewrite([json.dumps(self._hashes).encode()])
+            try:
+                self._journal.rewrite([json.dumps(self._hashes).encode()])
+            except JournalUnavailable as error:
+                # It is longer than it need be, and as good.
+                _LOG.warning("tokens not compacted", extra={"fields": {"error": str(error)}})
 
     def claim(self, executor: Executor, token: bytes) -> bool:
         """Whether `token` is the executor's; the first one offered becomes it."""

@@ -10,6 +10,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from services.common.descriptors import Descriptors
 from services.common.journal import Journal, JournalCorrupt, JournalUnavailable
 from services.health import checks, records
 
@@ -27,9 +28,12 @@ COMPACT_AT = 256 << 10
 class CheckLog:
     """The journal of one check. A full disk costs records, never a verdict: the driver remembers verdicts, too."""
 
-    def __init__(self, path: str, header: records.Header, journal: Journal | None = None) -> None:
+    def __init__(
+        self, path: str, header: records.Header, descriptors: Descriptors | None = None, journal: Journal | None = None
+    ) -> None:
         self.header = header
         self._path = path
+        self._descriptors = descriptors
         self._journal = journal
         self._failing = False
         self._compact_at = COMPACT_AT
@@ -51,7 +55,7 @@ class CheckLog:
 
     def _write(self, state: list[bytes]) -> None:
         if self._journal is None:
-            journal = Journal.create(self._path)
+            journal = Journal.create(self._path, None, self._descriptors)
             try:
                 journal.append_all([records.encode_header(self.header), *state])
             except JournalUnavailable:
@@ -97,11 +101,13 @@ class Store:
 
     def __init__(self, state_dir: str, boot_id: str) -> None:
         self._dir = os.path.join(state_dir, "checks")
+        # There may be more live tasks than descriptors.
+        self._descriptors = Descriptors()
         self.boot_id = boot_id
 
     def new(self, header: records.Header) -> CheckLog:
         """The journal of a new check; the file appears with the first `save` and replaces an older one of this key."""
-        return CheckLog(os.path.join(self._dir, header.key.file_name + _SUFFIX), header)
+        return CheckLog(os.path.join(self._dir, header.key.file_name + _SUFFIX), header, self._descriptors)
 
     def load(self) -> Iterator[tuple[CheckLog, Check | None]]:
         """All checks of this boot, as they were last saved. Others' files are removed, damaged ones put aside.
@@ -124,7 +130,7 @@ class Store:
 
     def _load_one(self, path: str) -> tuple[CheckLog, Check | None] | None:
         try:
-            journal, payloads = Journal.open(path)
+            journal, payloads = Journal.open(path, None, self._descriptors)
         except (JournalCorrupt, JournalUnavailable, OSError) as error:
             _put_aside(path, error)
             return None
@@ -143,7 +149,7 @@ class Store:
             journal.close()
             _put_aside(path, error)
             return None
-        log = CheckLog(path, header, journal)
+        log = CheckLog(path, header, self._descriptors, journal)
         if header.boot_id != self.boot_id:
             log.delete()
             return None

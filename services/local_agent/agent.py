@@ -19,7 +19,7 @@ from services.local_agent.core.phase import Phase
 from services.local_agent.core.remarks import RefusedCall
 from services.local_agent.core.step import Config
 from services.local_agent.hands import Hands, now
-from services.local_agent.remarks import RemarkBook
+from services.local_agent.remark_book import RemarkBook
 from services.local_agent.scheduler import Scheduler
 from services.local_agent.wire import domain_socket
 from services.local_agent.wire.auth import Authenticator
@@ -27,8 +27,8 @@ from services.local_agent.wire.auth import Authenticator
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.local_agent.core.machine import Outcome
     from services.local_agent.core.model import AgentState, Executor
+    from services.local_agent.core.outcome import Outcome
     from services.local_agent.faults.force import Faults
     from services.local_agent.settings import Settings
     from services.local_agent.wire.connection import Connection

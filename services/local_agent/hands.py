@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from mesos.v1 import mesos_pb2
     from services.local_agent.containers.contract import Forked, Limitation
     from services.local_agent.core.actions import Action, Timer
-    from services.local_agent.core.machine import Machine, Outcome
+    from services.local_agent.core.machine import Machine
     from services.local_agent.core.model import Executor
+    from services.local_agent.core.outcome import Outcome
     from services.local_agent.settings import Settings
     from services.local_agent.wire.connection import Connection
     from services.local_agent.wire.http import Request

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from mesos.v1 import mesos_pb2
     from services.local_agent.core.actions import Action, PassMessage
-    from services.local_agent.core.machine import Machine, Outcome
+    from services.local_agent.core.machine import Machine
     from services.local_agent.core.model import Executor, Framework
+    from services.local_agent.core.outcome import Outcome
     from services.local_agent.core.tasks import Killed, Launched
     from services.local_agent.hands import Hands
     from services.local_agent.settings import Settings

@@ -13,7 +13,7 @@ import grpc
 
 from services.local_agent.core.model import ExecutorState
 from services.local_agent.core.tasks import AlreadyLaunched, Killed, OrderRefused
-from services.local_agent.remarks import cut
+from services.local_agent.remark_book import cut
 from services.local_agent.scheduler import NotFound, NotReady
 from trivet.agent.v1 import agent_pb2, agent_pb2_grpc
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from services.local_agent.agent import LocalAgent
     from services.local_agent.core.model import Executor
-    from services.local_agent.remarks import RemarkBook
+    from services.local_agent.remark_book import RemarkBook
 
     Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -6,6 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from services.common.descriptors import Descriptors
 from services.common.journal import Journal, JournalCorrupt, JournalUnavailable
 from services.reporter import records as rec
 from services.reporter.task import ReportedTask
@@ -30,6 +31,8 @@ class Store:
     def __init__(self, state_dir: str, syncer: Syncer | None = None, keep_finished: int = KEEP_FINISHED) -> None:
         self._directory = os.path.join(state_dir, "tasks")
         self._syncer = syncer
+        # There may be more live tasks than descriptors.
+        self._descriptors = Descriptors()
         self._keep_finished = keep_finished
         self._journals: dict[TaskKey, Journal] = {}
         # Oldest first.
@@ -74,7 +77,7 @@ class Store:
             journal.append_all(map(rec.encode, records))
             return
         path = self._path(task.key)
-        journal = Journal.create(path, self._syncer)
+        journal = Journal.create(path, self._syncer, self._descriptors)
         try:
             journal.append_all(map(rec.encode, (task.opened, *records)))
         except JournalUnavailable:
@@ -111,7 +114,7 @@ class Store:
 
     def _load(self, path: str) -> ReportedTask | None:
         try:
-            journal, payloads = Journal.open(path, self._syncer)
+            journal, payloads = Journal.open(path, self._syncer, self._descriptors)
         except (JournalCorrupt, JournalUnavailable) as error:
             _put_aside(path, str(error))
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,8 @@ class Book:
         self.trouble = ""
         # What was wrong with an older journal of the task that was put aside; empty: there is none.
         self.damage = ""
+        # The executor says that the task is another one than what is recorded; empty: it does not.
+        self.conflict = ""
         # Nothing is left of the task; it stays only until its journal can be made a summary.
         self.leaving = False
         # What the last write could not bring into the journal.
@@ -113,6 +116,23 @@ class Book:
         if self.invalid is None:
             return None
         return Request(Cause.INVALID, grace=0.0, message=str(self.invalid))
+
+    def compare(self, task_hash: bytes) -> None:
+        """What the executor has under this key. What runs is what was recorded; that it differs must not go unnoticed.
+
+        Args:
+            task_hash: SHA-256 of its TaskInfo; empty: it does not say.
+        """
+        recorded = hashlib.sha256(self.head.info).digest()
+        conflict = ""
+        if task_hash and task_hash != recorded:
+            conflict = (
+                f"the executor has another TaskInfo under this key (SHA-256 {task_hash.hex()}, recorded is "
+                f"{recorded.hex()}): the task goes on as it was recorded"
+            )
+        if conflict and conflict != self.conflict:
+            _LOG.error("task differs from its journal", extra={"fields": {"task": str(self.key), "error": conflict}})
+        self.conflict = conflict
 
     def step(self, events: Sequence[Event], now: Moment) -> Decision:
         """Decides and writes. Actions that the journal does not back are taken out of the decision."""
@@ -197,6 +217,8 @@ class Book:
             texts += commands.warnings(self.loaded, self.head.facts)
         if self.damage:
             texts.append(f"an older journal was put aside: {self.damage}")
+        if self.conflict:
+            texts.append(self.conflict)
         if self.trouble:
             texts.append(f"journal: {self.trouble}: nothing new is started until it takes records again")
         return texts

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
+class AnotherFormat(BadRecord):
+    """A header of another format: not damage, but only a program of that format can tell what it says."""
+
+
 class Facts(NamedTuple):
     """What the driver said about itself when the task came."""
 
@@ -74,12 +78,13 @@ def decode(payload: bytes) -> Header | Summary:
     """The record of a payload. Fields that a newer version has added are ignored.
 
     Raises:
-        BadRecord: It is none, or one of a newer format.
+        AnotherFormat: Names both formats.
+        BadRecord: It is none.
     """
     try:
         fields: dict[str, Any] = json.loads(payload)
-        if fields["format"] != FORMAT:
-            raise BadRecord(f"format {fields['format']}, this version reads {FORMAT}")
+        if int(fields["format"]) != FORMAT:
+            raise AnotherFormat(f"format {int(fields['format'])}, this version reads {FORMAT}")
         framework_id, executor_id, incarnation, task_id, launch = fields["key"]
         key = TaskKey(Executor(framework_id, executor_id, incarnation), task_id, launch)
         if fields["is"] == "summary":

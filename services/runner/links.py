@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from services.runner.header import Facts
 
@@ -23,11 +23,23 @@ class Link:
         # Tasks that the Hello lists and nobody here knows: what the driver says of them until their TaskInfo comes.
         self.unknown: dict[TaskKey, link_pb2.HelloTask] = {}
 
-    def remember(self, key: TaskKey, state: link_pb2.HandsState) -> None:
-        """Adds news of the hands to an unknown task: runs that have changed replace what was said before."""
+    def remember(self, key: TaskKey, kind: str, content: Any) -> None:
+        """Adds a message about an unknown task to what its Hello has said."""
         task = self.unknown.get(key)
         if task is None:
             return
+        if kind == "hands":
+            self._merge(task, content.state)
+        elif kind == "end":
+            task.ends.append(content.request)
+        elif kind == "latched":
+            task.latch.CopyFrom(content.latch)
+        elif kind == "forget":
+            del self.unknown[key]
+
+    @staticmethod
+    def _merge(task: link_pb2.HelloTask, state: link_pb2.HandsState) -> None:
+        """Runs that have changed replace what was said of them before."""
         changed = {(run.process, run.run) for run in state.runs}
         runs = [run for run in task.hands.runs if (run.process, run.run) not in changed]
         runs += state.runs

@@ -104,9 +104,11 @@ class LogDesk:
                 file=request.file,
             )
             if not self._runner.send(key.executor, runner_pb2.AttachResponse(open_log=order)):
-                raise _away(key)
+                raise _away(book, request.process, run)
             while True:
                 piece = await self._piece(queue, key, patient=request.follow)
+                if piece is None:
+                    raise _away(book, request.process, run)
                 if piece.error:
                     raise _ERRORS.get(piece.error, LogRefused)(
                         f"process '{request.process}', run {run}: {piece.detail}"
@@ -123,15 +125,12 @@ class LogDesk:
 
     async def _piece(
         self, queue: asyncio.Queue[runner_pb2.LogPiece | None], key: TaskKey, *, patient: bool
-    ) -> runner_pb2.LogPiece:
+    ) -> runner_pb2.LogPiece | None:
         try:
             async with asyncio.timeout(None if patient else ANSWER_SECS):
-                piece = await queue.get()
+                return await queue.get()
         except TimeoutError:
             raise ExecutorAway(f"{key.task_id}: the log could not be read within {ANSWER_SECS:g} s") from None
-        if piece is None:
-            raise _away(key)
-        return piece
 
 
 def chosen_run(book: Book, request: runner_pb2.ReadLogRequest) -> int:
@@ -162,11 +161,20 @@ def chosen_run(book: Book, request: runner_pb2.ReadLogRequest) -> int:
 def gone(response: runner_pb2.GetTaskResponse, process: str) -> ExecutorGone:
     """Of a task that is over: its executor is not there to read anything."""
     task = response.task
-    directory = f"{task.sandbox}/{commands.log_directory(process, 0).rpartition('/')[0]}" if process else task.sandbox
+    logs = f"{commands.SANDBOX}/{commands.LOGS}/{process}".rstrip("/")
     return ExecutorGone(
-        f"task_id: '{task.state.key.task_id}' is over and its executor gone; see {directory} on the host"
+        f"task_id: '{task.state.key.task_id}' is over and its executor gone, so nobody can read its logs; until Mesos "
+        f"collects its garbage they are {_place(task.hostname, task.sandbox, logs)}"
     )
 
 
-def _away(key: TaskKey) -> ExecutorAway:
-    return ExecutorAway(f"{key.task_id}: its executor is not attached at the moment: ask again from where you were")
+def _away(book: Book, process: str, run: int) -> ExecutorAway:
+    facts = book.head.facts
+    place = _place(facts.hostname, facts.host_sandbox or facts.sandbox, commands.log_directory(process, run))
+    why = "its executor is not attached at the moment"
+    return ExecutorAway(f"{book.key.task_id}: {why}: ask again from where you were, or look {place}")
+
+
+def _place(hostname: str, sandbox: str, path: str) -> str:
+    """As far as the executor has said where it is."""
+    return f"on {hostname or 'its host'} in {sandbox or '(sandbox unknown)'}/{path}"

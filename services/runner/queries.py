@@ -145,7 +145,7 @@ class Queries:
             names = ", ".join(sorted(f"'{each.executor_id}' of framework '{each.framework_id}'" for each in executors))
             raise AmbiguousTask(f"task_id: '{choice.task_id}' runs in several executors: {names}: say which one")
         # A task that is over may still be listed next to its successor.
-        return max(found, key=lambda book: book.head.launched_at, default=None)
+        return max(found, key=lambda book: book.state.launched_at, default=None)
 
     def _ended(self, choice: Choice) -> runner_pb2.GetTaskResponse:
         for key in reversed(self._archive.task_keys()):

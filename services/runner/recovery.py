@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from services.common.journal import offset_of
 from services.runner import header
 from services.runner.book import Book
-from services.runner.header import Summary
+from services.runner.header import AnotherFormat, Summary
 from services.runner.records import BadRecord
-from services.runner.store import Damage, key_of
+from services.runner.store import ANOTHER_VERSION, Damage, JournalUnreadable, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,19 +23,29 @@ _LOG = logging.getLogger(__name__)
 
 
 def replay(store: Store, archive: Archive, runner: Runner, boot: str) -> None:
-    """Brings every task back that has a sound journal. One that has none does not hold up the others."""
+    """Brings every task back that has a sound journal. One that has none does not hold up the others.
+
+    Raises:
+        JournalUnreadable: One may be sound, and cannot be read now, or not by this version: it is left as it is.
+    """
     _look_aside(store)
     summaries: list[Summary] = []
     books: list[Book] = []
     for log, payloads in store.scan():
         try:
             found = read(log, payloads)
+        except AnotherFormat as error:
+            raise JournalUnreadable(f"{log.path}: {error}; {ANOTHER_VERSION}") from error
         except BadRecord as error:
             log.close()
             offset = offset_of(payloads, error.index)
             store.quarantine(log.path, _damaged(log.path, offset, error), offset, key_of(payloads))
             continue
-        if isinstance(found, Summary):
+        key = found.key
+        if not store.is_of(log.path, key):
+            log.close()
+            store.quarantine(log.path, f"{log.path}: the name of the file is not that of task '{key.task_id}'", 0, key)
+        elif isinstance(found, Summary):
             log.close()
             summaries.append(found)
         else:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import TYPE_CHECKING
 
 from services.common.keys import Executor, TaskKey
-from services.runner import commands, inbound, inquiries, views
+from services.runner import commands, inbound, inquiries
 from services.runner.alarms import Alarms
 from services.runner.book import Book
 from services.runner.events import Gone, HandsSeen, Overruled, Tick
 from services.runner.header import Header
 from services.runner.links import Link
+from services.runner.news import News
 from services.runner.plan import RUN_LIMIT
-from services.runner.records import Phase, PhaseRecord, RunRecord
+from services.runner.records import Phase
+from services.runner.table import Table
 from services.runner.tasks import detach, next_wakeup
 from services.runner.troubles import Troubles
 from trivet.runner.v1 import runner_pb2
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from services.runner.archive import Archive
     from services.runner.events import Decision, Event
     from services.runner.inquiries import Listener
-    from services.runner.records import Moment, Record
+    from services.runner.records import Moment
     from services.runner.store import Store
     from trivet.link.v1 import link_pb2
 
@@ -63,7 +66,7 @@ class Runner:
         """
         self._store = store
         self._archive = archive
-        self._watchers = watchers
+        self._news = News(watchers)
         self._clock = clock
         self._lease = lease
         self._run_limit = run_limit
@@ -71,16 +74,19 @@ class Runner:
         self.troubles = Troubles()
         # What is only asked of the drivers.
         self.listeners: list[Listener] = []
-        self.books: dict[TaskKey, Book] = {}
-        self._by_executor: dict[Executor, dict[TaskKey, Book]] = {}
+        self._table = Table()
         self._links: dict[Executor, Link] = {}
-        self._kin: dict[tuple[str, str], set[Executor]] = {}
+
+    @property
+    def books(self) -> dict[TaskKey, Book]:
+        """All live tasks."""
+        return self._table.books
 
     # Life of the service
 
     def adopt(self, book: Book, boot_id: str) -> None:
         """Takes in a task from a journal. It waits for its driver, unless it ran in another boot of the host."""
-        self._add(book)
+        self._table.add(book)
         if book.head.facts.boot_id != boot_id:
             self._lose(book, "the host was started anew")
         elif book.state.phase is None:
@@ -90,7 +96,7 @@ class Runner:
     def start_leases(self) -> None:
         """Counts the time in which drivers may come back, from now."""
         until = self._clock().boot + self._lease
-        for executor in self._by_executor:
+        for executor in self._table.executors():
             self._alarms.set(executor, until)
 
     def close(self) -> None:
@@ -105,7 +111,7 @@ class Runner:
 
     def books_of(self, executor: Executor) -> list[Book]:
         """The live tasks of an executor."""
-        return list(self._by_executor.get(executor, {}).values())
+        return self._table.of(executor)
 
     def send(self, executor: Executor, message: runner_pb2.AttachResponse) -> bool:
         """Passes a message of a listener on; False: the driver is not there."""
@@ -126,23 +132,23 @@ class Runner:
         executor = session.executor
         link = self._links[executor] = Link(session, hello)
         self._alarms.set(executor, None)
-        for other in list(self._kin.get(executor[:2], ())):
-            if other != executor:
-                self._lose_all(other, "the executor was started anew")
+        for other in self._table.others(executor):
+            self._lose_all(other, "the executor was started anew")
         listed = set()
         for task in tasks:
             key = TaskKey.of(task.key)
             listed.add(key)
             book = self.books.get(key)
             if book is not None and book.head.facts.boot_id == hello.boot_id:
+                book.compare(task.task_hash)
                 self._step(book, inbound.hello_task(task), tell=True)
             elif book is not None:
                 self._lose(book, "the host was started anew")
             elif not self._tell_archived(link, key, task.hands.alive):
                 link.unknown[key] = task
                 session.send(runner_pb2.AttachResponse(need_task={"key": key.to_pb()}))
-        for key, book in list(self._by_executor.get(executor, {}).items()):
-            if key not in listed:
+        for book in self._table.of(executor):
+            if book.key not in listed:
                 self._lose(book, "the executor does not know the task any more")
 
     def on_message(self, session: Session[runner_pb2.AttachResponse], message: runner_pb2.AttachRequest) -> None:
@@ -163,14 +169,8 @@ class Runner:
             self._on_launch(link, key, content.info)
         elif (book := self.books.get(key)) is not None:
             self._on_task(book, kind, content)
-        elif kind == "hands":
-            link.remember(key, content.state)
-        elif kind == "end" and key in link.unknown:
-            link.unknown[key].ends.append(content.request)
-        elif kind == "latched" and key in link.unknown:
-            link.unknown[key].latch.CopyFrom(content.latch)
-        elif kind == "forget":
-            link.unknown.pop(key, None)
+        else:
+            link.remember(key, kind, content)
 
     def on_detach(self, session: Session[runner_pb2.AttachResponse]) -> None:
         """The driver is gone, for how long nobody knows."""
@@ -181,13 +181,13 @@ class Runner:
         del self._links[executor]
         for listener in self.listeners:
             listener.on_detached(executor)
-        books = self._by_executor.get(executor)
+        books = self._table.of(executor)
         if books:
             self._alarms.set(executor, self._clock().boot + self._lease)
-            for book in books.values():
-                detach(book.state)
-                self._arm(book)
-                self._publish(book, ())
+        for book in books:
+            detach(book.state)
+            self._arm(book)
+            self._news.tell(book, (), attached=False)
 
     # One task
 
@@ -198,6 +198,7 @@ class Runner:
     def _on_launch(self, link: Link, key: TaskKey, info: bytes) -> None:
         known = self.books.get(key)
         if known is not None:
+            known.compare(hashlib.sha256(info).digest())
             self._step(known, [], tell=True)
             return
         if self._tell_archived(link, key, 0):
@@ -208,7 +209,7 @@ class Runner:
         head = Header(key, info, link.facts, now.wall, rebuilt, self._run_limit)
         book = Book(head, self._store.log_of(key), recorded=False)
         book.damage = self._store.damage_of(key)
-        self._add(book)
+        self._table.add(book)
         # A task that has just come has no processes: the same as a Hello without runs.
         events = [HandsSeen((), 0, hello=True)] if task is None else inbound.hello_task(task)
         refusal = book.refusal()
@@ -232,11 +233,10 @@ class Runner:
         if link is not None:
             for action in decision.actions:
                 link.session.send(book.command(action))
-        self._publish(book, decision.records)
+        self._news.tell(book, decision.records, attached=link is not None)
         news = book.news(always=tell)
         if news is not None and link is not None:
             link.session.send(runner_pb2.AttachResponse(task_state=news))
-        self._log_phases(book, decision.records)
         for listener in self.listeners:
             listener.on_change(book)
         self._arm(book)
@@ -270,7 +270,7 @@ class Runner:
     # Ends
 
     def _lose_all(self, executor: Executor, why: str) -> None:
-        for book in list(self._by_executor.get(executor, {}).values()):
+        for book in self._table.of(executor):
             self._lose(book, why)
 
     def _lose(self, book: Book, why: str) -> None:
@@ -298,36 +298,6 @@ class Runner:
         self.troubles.note(key, trouble=False)
         self._alarms.set(key, None)
         self._alarms.set((key, "journal"), None)
-        del self.books[key]
+        self._table.remove(key)
         for listener in self.listeners:
             listener.on_gone(key)
-        books = self._by_executor[key.executor]
-        del books[key]
-        if not books:
-            del self._by_executor[key.executor]
-            kin = self._kin[key.executor[:2]]
-            kin.discard(key.executor)
-            if not kin:
-                del self._kin[key.executor[:2]]
-
-    def _add(self, book: Book) -> None:
-        executor = book.key.executor
-        self.books[book.key] = book
-        self._by_executor.setdefault(executor, {})[book.key] = book
-        self._kin.setdefault(executor[:2], set()).add(executor)
-
-    # News
-
-    def _publish(self, book: Book, records: Sequence[Record]) -> None:
-        if not self._watchers.watched:
-            return
-        for record in records:
-            if isinstance(record, RunRecord):
-                self._watchers.publish(views.process_change(book, record))
-        whole = views.task(book, attached=self.attached(book.key))
-        self._watchers.publish(runner_pb2.WatchTasksResponse(task=whole))
-
-    def _log_phases(self, book: Book, records: Sequence[Record]) -> None:
-        for phase in (record.phase.name for record in records if isinstance(record, PhaseRecord)):
-            fields = {"task": str(book.key), "phase": phase, "message": book.state.message}
-            _LOG.info("phase", extra={"fields": fields})

@@ -10,7 +10,8 @@ import resource
 from typing import TYPE_CHECKING, NamedTuple
 
 from services.common import journal as journals
-from services.common.journal import Journal, JournalCorrupt, JournalUnavailable
+from services.common.descriptors import Descriptors
+from services.common.journal import Journal, JournalCorrupt, JournalUnavailable, JournalVersion
 from services.runner import header
 from services.runner.records import BadRecord
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _SUFFIX = ".journal"
 _ASIDE = re.compile(r"\.journal\.damaged(\.[0-9]+)?$")
+# What an operator can do about a journal that only another program can read.
+ANOTHER_VERSION = "start the version that has written it; to go on without this task, move the file away"
 
 
 class Damage(NamedTuple):
@@ -41,9 +44,12 @@ class JournalUnreadable(OSError):
 class TaskLog:
     """Journal of one task. The file is made by the first write, so that a full disk is met in one place only."""
 
-    def __init__(self, path: str, syncer: Syncer | None, journal: Journal | None = None) -> None:
+    def __init__(
+        self, path: str, syncer: Syncer | None, descriptors: Descriptors | None = None, journal: Journal | None = None
+    ) -> None:
         self.path = path
         self._syncer = syncer
+        self._descriptors = descriptors
         self._journal = journal
         self._closed = False
 
@@ -61,7 +67,7 @@ class TaskLog:
         if self._closed:
             raise JournalUnavailable(f"{self.path}: closed")
         if self._journal is None:
-            journal = Journal.create(self.path, self._syncer)
+            journal = Journal.create(self.path, self._syncer, self._descriptors)
             try:
                 journal.append_all(payloads)
             except JournalUnavailable:
@@ -93,10 +99,12 @@ class TaskLog:
 class Store:
     """STATE/tasks. The service holds the lock on STATE."""
 
-    def __init__(self, state_dir: str, syncer: Syncer | None = None) -> None:
-        """Touches nothing."""
+    def __init__(self, state_dir: str, syncer: Syncer | None = None, max_open: int | None = None) -> None:
+        """Touches nothing. `max_open`: journals that are open at a time; None: a share of what the process may open."""
         self._directory = os.path.join(state_dir, "tasks")
         self._syncer = syncer
+        # There may be more live tasks than descriptors.
+        self._descriptors = Descriptors(max_open)
         # Journals that were put aside, by this process or before it.
         self.damages: list[Damage] = []
 
@@ -110,11 +118,11 @@ class Store:
 
     def log_of(self, key: TaskKey) -> TaskLog:
         """The journal of a new task; nothing is written yet."""
-        return TaskLog(self._path(key), self._syncer)
+        return TaskLog(self._path(key), self._syncer, self._descriptors)
 
     def log_at(self, path: str) -> TaskLog:
         """A journal that is not open: nothing of it is read, and nothing written unless asked."""
-        return TaskLog(path, self._syncer)
+        return TaskLog(path, self._syncer, self._descriptors)
 
     def scan(self) -> Iterator[tuple[TaskLog, list[bytes]]]:
         """All journals with their payloads. Damaged ones are put aside, and the others are not touched by that.
@@ -127,7 +135,9 @@ class Store:
                 continue
             path = os.path.join(self._directory, name)
             try:
-                journal, payloads = Journal.open(path, self._syncer, keep_first=True)
+                journal, payloads = Journal.open(path, self._syncer, self._descriptors, keep_first=True)
+            except JournalVersion as error:
+                raise JournalUnreadable(f"{error}; {ANOTHER_VERSION}") from error
             except JournalCorrupt as error:
                 self.quarantine(path, str(error), error.offset, key_of(error.payloads))
                 continue
@@ -138,7 +148,7 @@ class Store:
             except OSError as error:
                 raise JournalUnreadable(f"{path}: cannot be read: {error.strerror}; {_remedy(error.errno)}") from error
             if payloads:
-                yield TaskLog(path, self._syncer, journal), payloads
+                yield TaskLog(path, self._syncer, self._descriptors, journal), payloads
             else:
                 # Nothing but the header of a file: nothing was done for the task either.
                 journal.close()
@@ -160,6 +170,10 @@ class Store:
     def damage_of(self, key: TaskKey) -> str:
         """What is wrong with a journal of this task that was put aside; empty: there is none."""
         return next((damage.error for damage in reversed(self.damages) if damage.key == key), "")
+
+    def is_of(self, path: str, key: TaskKey) -> bool:
+        """The file is where the task's journal is looked for. Another one of that task is a copy."""
+        return path == self._path(key)
 
     def read(self, key: TaskKey) -> list[bytes]:
         """Payloads of one journal.
@@ -211,7 +225,7 @@ def _remedy(number: int | None) -> str:
     """What an operator can do about an error of open() or read()."""
     if number == errno.EMFILE:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return f"the hard limit of open files is {hard}, each live task needs one: raise it (ulimit -Hn, LimitNOFILE=)"
+        return f"the hard limit of open files is {hard}, which is too low: raise it (ulimit -Hn, LimitNOFILE=)"
     if number == errno.ENFILE:
         return "all files that the host allows are open: raise fs.file-max"
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -30,8 +30,8 @@ from tests.conformance import identities, orders, stage, statuses
 from tests.conformance.client import Client
 from tests.conformance.identities import Identities
 from tests.conformance.recording import Event, Recording, Response, Row, Unit
-from tests.integration.linux_containers import LinuxAgent
-from tests.integration.local_agent_rig import AgentUnderTest, MessageWatch, alive, wait_gone
+from tests.integration.local_agent.linux_containers import LinuxAgent
+from tests.integration.local_agent.rig import AgentUnderTest, MessageWatch, alive, wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.conformance.identities import Identities
     from tests.conformance.recording import Recording
-    from tests.integration.local_agent_rig import AgentUnderTest
+    from tests.integration.local_agent.rig import AgentUnderTest
 
 
 _AGENT_GONE = {mesos_pb2.TaskStatus.REASON_AGENT_DISCONNECTED, mesos_pb2.TaskStatus.REASON_AGENT_REMOVED}

@@ -9,7 +9,7 @@ import pytest
 
 from mesos.v1 import mesos_pb2
 from tests.conformance import recording
-from tests.integration.local_agent_rig import AgentUnderTest, task_info
+from tests.integration.local_agent.rig import AgentUnderTest, task_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.cli_rig import (
+from tests.integration.cli.rig import (
     SECS,
     directory,
     example,

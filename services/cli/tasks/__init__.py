@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from services.cli import signals
 from services.cli.tasks import address
 
 if TYPE_CHECKING:
@@ -63,8 +64,14 @@ def _command(options: argparse.Namespace) -> int:
     from services.cli.tasks import commands
     from services.cli.tasks.connection import RunnerRefused
 
+    async def carry_out() -> int:
+        # asyncio itself makes an interrupt an end in order.
+        signals.let_in()
+        return await commands.carry_out(options, directory)
+
     try:
-        return asyncio.run(commands.carry_out(options, directory))
+        with signals.held_back():
+            return asyncio.run(carry_out())
     except RunnerRefused as error:
         raise Failure(*error.lines()) from None
 

@@ -5,12 +5,12 @@ Whoever drives it writes `Outcome.records` to the log before it carries out `Out
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from services.local_agent.core import actions, calls, executors, records, remarks, statuses, subscribing, tasks, updates
 from services.local_agent.core.actions import Timer, TimerKind
 from services.local_agent.core.model import AgentState, ExecutorState
+from services.local_agent.core.outcome import outcome_of
 from services.local_agent.core.phase import Phase
 from services.local_agent.core.step import Step
 from services.local_agent.core.subscribing import CheckFailed
@@ -21,21 +21,10 @@ if TYPE_CHECKING:
 
     from mesos.v1 import mesos_pb2
     from services.local_agent.core.model import Executor, Framework
+    from services.local_agent.core.outcome import Outcome
     from services.local_agent.core.step import Config, Moment
     from services.local_agent.core.tasks import Killed, Launched
     from services.local_agent.wire.http import Request
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[T]):
-    """What an input caused. `answer` is for its sender."""
-
-    answer: T
-    records: tuple[records.Record, ...]
-    actions: tuple[actions.Action, ...]
-    remarks: tuple[remarks.Remark, ...]
 
 
 class Machine:
@@ -67,7 +56,7 @@ class Machine:
             else:
                 step.respond(400, str(failed))
                 self._remark_refusal(step, request, 400, str(failed))
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     def _remark_refusal(self, step: Step, request: Request, status: int, body: str) -> None:
         passing = status == 503 or self.phase is Phase.UNROUTED
@@ -95,33 +84,33 @@ class Machine:
         """See `tasks.launch`."""
         step = self._step(now)
         answer = tasks.launch(step, framework, batch, group=group, container_id=container_id, sandbox_of=sandbox)
-        return _outcome(step, answer)
+        return outcome_of(step, answer)
 
     def kill(self, task_id: str, policy: mesos_pb2.KillPolicy | None, now: Moment) -> Outcome[Killed]:
         """See `tasks.kill`."""
         step = self._step(now)
-        return _outcome(step, tasks.kill(step, task_id, policy))
+        return outcome_of(step, tasks.kill(step, task_id, policy))
 
     def shut_down(self, executor: Executor, now: Moment) -> Outcome[bool]:
         """SHUTDOWN to one executor."""
         step = self._step(now)
-        return _outcome(step, executors.shut_down(step, executor))
+        return outcome_of(step, executors.shut_down(step, executor))
 
     def message(self, executor: Executor, data: bytes, now: Moment) -> Outcome[bool]:
         """See `tasks.message`."""
         step = self._step(now)
-        return _outcome(step, tasks.message(step, executor, data))
+        return outcome_of(step, tasks.message(step, executor, data))
 
     def tear_down(self, framework: Framework, now: Moment) -> Outcome[None]:
         """See `executors.tear_down`."""
         step = self._step(now)
         executors.tear_down(step, framework)
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     def drain(self, max_grace: int | None, now: Moment) -> Outcome[list[str]]:
         """See `tasks.drain`."""
         step = self._step(now)
-        return _outcome(step, tasks.drain(step, max_grace))
+        return outcome_of(step, tasks.drain(step, max_grace))
 
     def behave(
         self, now: Moment, *, scheduler_acknowledges: bool | None = None, master_connected: bool | None = None
@@ -133,32 +122,32 @@ class Machine:
         if (acknowledges, connected) != (self.state.scheduler_acknowledges, self.state.master_connected):
             step.record(records.BehaviorSet(acknowledges, connected))
             step.forward_all()
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     def acknowledge(self, task_id: str, uuid: bytes, now: Moment) -> Outcome[bytes]:
         """See `updates.acknowledged_by_hand`."""
         step = self._step(now)
-        return _outcome(step, updates.acknowledged_by_hand(step, task_id, uuid))
+        return outcome_of(step, updates.acknowledged_by_hand(step, task_id, uuid))
 
     def recover_early(self, now: Moment) -> Outcome[None]:
         """The process ends before it has looked for containers: what it is to destroy it must find first."""
         step = self._step(now)
         if self.phase is Phase.UNROUTED:
             self._install_routes(step)
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     def destroy_all(self, now: Moment) -> Outcome[None]:
         """SIGKILL to every container."""
         step = self._step(now)
         for executor in self.state.executors():
             executors.destroy(step, executor)
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     def scheduler_acknowledged(self, container_id: str, task_id: str, uuid: bytes, now: Moment) -> Outcome[None]:
         """Answer to `AwaitAcknowledgement`."""
         step = self._step(now)
         updates.acknowledged(step, container_id, task_id, uuid)
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     # Containers and timers.
 
@@ -167,7 +156,7 @@ class Machine:
         step = self._step(now)
         if container_id in self.state.containers:
             step.record(records.ContainerForked(container_id, pid, start_ticks))
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     def container_failed(self, container_id: str, why: str, now: Moment) -> Outcome[None]:
         """Answer to `LaunchContainer` when there is no process."""
@@ -176,7 +165,7 @@ class Machine:
         if executor is not None:
             executors.launch_failed(step, executor, why)
             self._end_if_done(step)
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     def container_exited(
         self, container_id: str, exit_code: int | None, exit_signal: int | None, now: Moment
@@ -187,7 +176,7 @@ class Machine:
         if executor is not None:
             executors.exited(step, executor, exit_code, exit_signal)
             self._end_if_done(step)
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     def container_limited(
         self, container_id: str, message: str, resources: Sequence[mesos_pb2.Resource], now: Moment
@@ -197,7 +186,7 @@ class Machine:
         executor = self.state.containers.get(container_id)
         if executor is not None:
             executors.limited(step, executor, message, resources)
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     def timer_fired(self, timer: Timer, now: Moment) -> Outcome[None]:
         """Answer to `StartTimer`."""
@@ -222,7 +211,7 @@ class Machine:
             executors.destroy(step, executor)
         elif timer.kind is TimerKind.HEARTBEAT:
             subscribing.heartbeat(step, executor)
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     # Start and end.
 
@@ -238,7 +227,7 @@ class Machine:
             step.start_timer(Timer(TimerKind.NOT_FOUND), self.config.not_found_for)
         else:
             self._install_routes(step)
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     def containers_recovered(self, now: Moment) -> Outcome[None]:
         """The containers have been looked for (`container_exited` for those that are gone): the window opens."""
@@ -247,13 +236,13 @@ class Machine:
             step.start_timer(Timer(TimerKind.UNAVAILABLE), self.config.unavailable_for)
         else:
             self._recovered(step)
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     def leave(self, now: Moment) -> Outcome[None]:
         """SIGUSR1: the agent leaves its master; SHUTDOWN to all executors, checkpointing or not."""
         step = self._step(now)
         if self.phase is Phase.LEAVING:
-            return _outcome(step, None)
+            return outcome_of(step, None)
         # First: a process that dies in the middle must not tell of the same ends in another way.
         step.record(records.AgentLeaving())
         for executor in self.state.executors():
@@ -262,7 +251,7 @@ class Machine:
             # Without looking for them nobody would notice their ends.
             step.act(actions.RecoverContainers())
         self._leave(step)
-        return _outcome(step, None)
+        return outcome_of(step, None)
 
     def _install_routes(self, step: Step) -> None:
         self.phase = Phase.RECOVERING
@@ -300,7 +289,3 @@ class Machine:
         if self.phase is Phase.LEAVING and gone:
             step.record(records.AgentRetired())
             step.act(actions.EndAgent())
-
-
-def _outcome(step: Step, answer: T) -> Outcome[T]:
-    return Outcome(answer, tuple(step.records), tuple(step.actions), tuple(step.remarks))

@@ -5,10 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-for _name in ("checklist.bench", "checklist.wiretap", "faults.launched", "faults.parts", "faults.processes"):
-    pytest.register_assert_rewrite(f"tests.integration.{_name}")
-
-from tests.integration.checklist.bench import Bench  # noqa: E402 - its assertions are to be rewritten first
+from tests.integration.checklist.bench import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

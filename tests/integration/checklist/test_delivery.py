@@ -58,7 +58,8 @@ def test_13_an_update_whose_connection_breaks_is_sent_again(bench: Bench, *, res
 
 
 def test_13_updates_in_the_window_after_a_restart_of_the_agent_are_sent_again(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench("--executor-reregistration-timeout", "2secs")
+    # Much longer than a process takes to end and to be told of, on whatever machine.
+    bench = make_bench("--executor-reregistration-timeout", "6secs")
     gate = bench.gate()
     sleeper = bench.sleeper(command=f"head -n1 {gate.path}")
     bench.restart_agent(gap=0.2)
@@ -68,6 +69,7 @@ def test_13_updates_in_the_window_after_a_restart_of_the_agent_are_sent_again(ma
     assert sleeper.task.wait_end() == "TASK_FINISHED"
     assert sleeper.task.states == LIVE
     last = [call for call in bench.tap.updates if call.message.update.status.state == 2]
+    assert bench.tap.answer_head(last[0]).startswith("HTTP/1.1 503 ")
     assert len(last) > 1
     assert len({call.body for call in last}) == 1
 

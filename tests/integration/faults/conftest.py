@@ -5,10 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-for _name in ("launched", "parts", "processes", "stack", "staged"):
-    pytest.register_assert_rewrite(f"tests.integration.faults.{_name}")
-
-from tests.integration.faults.stack import Stack  # noqa: E402 - its assertions are to be rewritten first
+from tests.integration.faults.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

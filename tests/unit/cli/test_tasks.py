@@ -1,16 +1,13 @@
-"""Pieces of the commands about tasks: words, tables, prefixes, the page of `top`, where services are."""
+"""Pieces of the commands about tasks: words, tables, the page of `top`, where services are."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from services.cli.arguments import parse
 from services.cli.plantree import tree
@@ -18,7 +15,6 @@ from services.cli.tasks import address, texts
 from services.cli.tasks.connection import RunnerRefused
 from services.cli.tasks.inspection import report
 from services.cli.tasks.kill import kill
-from services.cli.tasks.output import MAX_LINE, Sink
 from services.cli.tasks.ps import ps, row
 from services.cli.tasks.top import Picture
 from services.common.task import Graph
@@ -177,70 +173,6 @@ def test_a_task_that_is_over_leaves_the_page() -> None:
     picture.observe(over)
     picture.observe(over)
     assert picture.rows() == []
-
-
-class Terminal(io.TextIOWrapper):
-    def __init__(self, *, tty: bool) -> None:
-        super().__init__(io.BytesIO())
-        self._tty = tty
-
-    def isatty(self) -> bool:
-        return self._tty
-
-    @property
-    def shown(self) -> bytes:
-        buffer = self.buffer
-        assert isinstance(buffer, io.BytesIO)
-        return buffer.getvalue()
-
-
-@given(st.lists(st.binary(max_size=20)))
-def test_bytes_of_one_process_are_not_touched(pieces: list[bytes]) -> None:
-    out = Terminal(tty=False)
-    sink = Sink(out, b"")
-    for piece in pieces:
-        sink.write(piece)
-    sink.flush()
-    assert out.shown == b"".join(pieces)
-
-
-@given(st.lists(st.binary(max_size=20)))
-def test_with_a_prefix_lines_are_the_same_however_they_were_cut(pieces: list[bytes]) -> None:
-    out = Terminal(tty=False)
-    sink = Sink(out, b"p | ")
-    for piece in pieces:
-        sink.write(piece)
-    sink.flush()
-    whole = b"".join(pieces)
-    lines = whole.split(b"\n")
-    expected = lines if lines[-1] else lines[:-1]
-    assert out.shown == b"".join(b"p | " + line + b"\n" for line in expected)
-
-
-def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
-    out = Terminal(tty=False)
-    sink = Sink(out, b"p | ")
-    for _ in range(5):
-        sink.write(b"x" * MAX_LINE)
-    assert len(out.shown) >= 4 * MAX_LINE
-    sink.flush()
-    assert out.shown.replace(b"p | ", b"").replace(b"\n", b"") == b"x" * (5 * MAX_LINE)
-
-
-@given(st.binary())
-def test_a_terminal_gets_no_control_sequence_but_colours(data: bytes) -> None:
-    out = Terminal(tty=True)
-    Sink(out, b"").write(b"\x1b[1;31mred\x1b[0m\t" + data)
-    assert out.shown.startswith(b"\x1b[1;31mred\x1b[0m\t")
-    rest = out.shown.replace(b"\x1b[1;31m", b"").replace(b"\x1b[0m", b"")
-    assert not set(rest.replace(b"\x1b[m", b"")) & ({*range(32), 127} - {9, 10, 27})
-    assert "ä".encode() in on_a_terminal("ä\x07")
-
-
-def on_a_terminal(text: str) -> bytes:
-    out = Terminal(tty=True)
-    Sink(out, b"").write(text.encode())
-    return out.shown
 
 
 def test_services_are_found_by_option_then_variable_then_in_run(

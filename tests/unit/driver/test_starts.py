@@ -13,7 +13,7 @@ from trivet.runner.v1 import runner_pb2
 
 EXECUTOR = {
     "MESOS_FRAMEWORK_ID": "f", "MESOS_EXECUTOR_ID": "e", "MESOS_AGENT_ENDPOINT": "h:1", "MESOS_SANDBOX": "/s",
-    "PATH": "/agent/bin", "HOME": "/agent", "EXTRA": "salt",
+    "PATH": "/agent/bin", "HOME": "/agent", "EXTRA": "salt", "USER": "agent", "LOGNAME": "agent",
 }  # fmt: skip
 OWN = ["--fd", "3", "--state-fds", "4,5", "--generation", "1", "--incarnation", "i", "--services", "/run"]
 
@@ -33,7 +33,19 @@ def test_environment_is_what_the_runner_says_and_the_executors_path() -> None:
 
 def test_preserve_env_adds_the_executors_environment_below_it() -> None:
     env = command(start(HOME="/s/sandbox"), "--preserve-env", "yes")["env"]
-    assert env == {**EXECUTOR, "HOME": "/s/sandbox"}
+    assert env == {
+        **{name: value for name, value in EXECUTOR.items() if name not in ("USER", "LOGNAME")},
+        "HOME": "/s/sandbox",
+    }
+
+
+@pytest.mark.parametrize("preserve", ["yes", "no"])
+def test_the_names_of_the_user_are_never_inherited(preserve: str) -> None:
+    # They may be those of whoever started the agent; the coordinator fills in its own.
+    assert {"USER", "LOGNAME"}.isdisjoint(command(start(), "--preserve-env", preserve)["env"])  # type: ignore[arg-type]
+    env = command(start(USER="www", LOGNAME="www"), "--preserve-env", preserve)["env"]
+    assert isinstance(env, dict)
+    assert (env["USER"], env["LOGNAME"]) == ("www", "www")
 
 
 FILE, CONSOLE, BOTH, NONE = (("out", "err", False), ("", "", True), ("out", "err", True), ("", "", False))

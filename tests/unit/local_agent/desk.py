@@ -10,7 +10,7 @@ from mesos.v1.executor import executor_pb2
 from services.local_agent.core import actions, durations, records
 from services.local_agent.core.actions import Action, RecoverContainers, SendEvent, Timer, TimerKind
 from services.local_agent.core.evolve import apply
-from services.local_agent.core.machine import Machine, Outcome
+from services.local_agent.core.machine import Machine
 from services.local_agent.core.model import AgentState, Framework
 from services.local_agent.core.step import Config, Moment
 from services.local_agent.wire.http import Request
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.local_agent.core.model import Executor
+    from services.local_agent.core.outcome import Outcome
     from services.local_agent.core.remarks import Remark
 
 Call = executor_pb2.Call

@@ -8,21 +8,17 @@ from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
 from services.local_agent.core import actions
 from services.local_agent.core.actions import (
-    AwaitAcknowledgement,
     CancelTimer,
     DestroyContainer,
     LaunchContainer,
-    Notify,
-    SendEvent,
     StartTimer,
     Timer,
     TimerKind,
 )
-from services.local_agent.core.model import TERMINAL_STATES, AgentState, ExecutorState
+from services.local_agent.core.model import AgentState, ExecutorState
 from services.local_agent.core.phase import Phase
 from services.local_agent.core.step import Moment
 from services.local_agent.core.tasks import AlreadyLaunched, Killed, OrderRefused
-from services.local_agent.core.update_filter import RULES
 from services.local_agent.wire.http import Request
 from tests.unit.local_agent.desk import EXECUTOR, FRAMEWORK, NOW, Desk, framework, running, task_info
 
@@ -74,57 +70,6 @@ def test_calls_before_subscribe_are_forbidden(desk: Desk) -> None:
     call.message.data = b"x"
     assert desk.post(call) == (403, "Executor is not subscribed")
     assert desk.post(desk.call(Call.HEARTBEAT)) == (202, "")
-
-
-def test_update_is_acknowledged_and_delivered_in_order_one_at_a_time(desk: Desk) -> None:
-    running(desk)
-    for state in (mesos_pb2.TASK_STARTING, RUNNING, FINISHED):
-        assert desk.update(desk.status("t1", state)) == (202, "")
-        assert desk.events() == ["ACKNOWLEDGED"]
-    assert desk.received("t1") == ["TASK_STARTING"], "one update of a task is in flight"
-    desk.acknowledge_all()
-    assert desk.received("t1") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]
-
-
-def test_duplicate_is_acknowledged_again_and_not_delivered(desk: Desk) -> None:
-    running(desk)
-    status = desk.status("t1", RUNNING)
-    for _ in range(3):
-        assert desk.update(status) == (202, "")
-        assert desk.events() == ["ACKNOWLEDGED"]
-    desk.acknowledge_all()
-    assert desk.received("t1") == ["TASK_RUNNING"]
-
-
-def test_nothing_counts_after_the_end_until_the_scheduler_knows_it(desk: Desk) -> None:
-    running(desk)
-    desk.update(desk.status("t1", FINISHED))
-    desk.update(desk.status("t1", RUNNING))
-    assert desk.events() == ["ACKNOWLEDGED"]
-    desk.acknowledge_all()
-    assert desk.received("t1") == ["TASK_FINISHED"]
-
-
-def test_what_comes_after_the_acknowledged_end_is_delivered_unchecked(desk: Desk) -> None:
-    running(desk)
-    desk.update(desk.status("t1", FINISHED))
-    desk.acknowledge_all()
-    assert desk.update(desk.status("t1", RUNNING)) == (202, "")
-    assert desk.events() == []
-    assert desk.received("t1") == ["TASK_FINISHED", "TASK_RUNNING"]
-
-
-def test_update_with_a_foreign_agent_id_vanishes(desk: Desk) -> None:
-    running(desk)
-    status = desk.status("t1", RUNNING)
-    status.agent_id.value = "another"
-    assert desk.update(status) == (202, "")
-    assert desk.events() == []
-    assert desk.received("t1") == []
-
-
-def test_every_row_of_the_filter_has_its_own_name() -> None:
-    assert len({name for name, _, _ in RULES}) == len(RULES) == 7
 
 
 def test_task_that_is_neither_listed_nor_reported_is_dropped(desk: Desk) -> None:
@@ -211,17 +156,6 @@ def test_executor_that_cannot_be_started_fails_its_tasks_with_the_cause(desk: De
     assert status.source == mesos_pb2.TaskStatus.SOURCE_AGENT
 
 
-def test_update_is_acknowledged_before_it_is_on_its_way(desk: Desk) -> None:
-    """Mesos: stored, ACKNOWLEDGED to the executor, forwarded."""
-    running(desk)
-    for update in (desk.status("t1", RUNNING), desk.status("t1", FINISHED)):
-        desk.acknowledge_all()
-        desk.update(update)
-        kinds = [type(action) for action in desk.done]
-        assert desk.events() == ["ACKNOWLEDGED"]
-        assert kinds.index(SendEvent) < kinds.index(Notify) < kinds.index(AwaitAcknowledgement)
-
-
 def test_death_of_the_executor_ends_the_tasks_without_an_end_and_only_those(desk: Desk) -> None:
     running(desk, "t1", "t2")
     desk.launch("t3")
@@ -290,11 +224,6 @@ def test_wall_clock_that_jumps_back_changes_no_order(desk: Desk) -> None:
     desk.take(desk.machine.container_exited("container-0", 1, None, past))
     desk.acknowledge_all()
     assert desk.received("t1") == ["TASK_RUNNING", "TASK_FAILED"]
-
-
-def test_unknown_terminal_states_are_not_taken_for_ends() -> None:
-    assert mesos_pb2.TASK_UNREACHABLE not in TERMINAL_STATES
-    assert mesos_pb2.TASK_UNKNOWN not in TERMINAL_STATES
 
 
 @pytest.mark.parametrize(

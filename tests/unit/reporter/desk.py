@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import os
 from typing import TYPE_CHECKING
 
+from mesos.v1 import mesos_pb2
 from services.common.attach import Session
+from services.common.keys import TaskKey
 from services.reporter.reporter import Reporter
 from services.reporter.store import Store
-from tests.unit.reporter.driver_model import hello
+from tests.unit.reporter.driver_model import EXECUTOR, DriverTask, hello
+from trivet.link.v1 import link_pb2
+from trivet.reporter.v1 import reporter_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trivet.link.v1 import link_pb2
-    from trivet.reporter.v1 import reporter_pb2
+Request = reporter_pb2.AttachRequest
+KEY = TaskKey(EXECUTOR, "task", 1)
 
 
 class HandClock:
@@ -107,3 +112,46 @@ class Desk:
         while self.session is not None and not self.session.queue.empty():
             found.append(self.session.queue.get_nowait().proposal)
         return found
+
+
+def active(key: TaskKey = KEY, *, version: int = 1, started: bool = True, gated: bool = False) -> link_pb2.TaskState:
+    return link_pb2.TaskState(
+        key=key.to_pb(),
+        version=version,
+        phase=link_pb2.TASK_PHASE_ACTIVE,
+        started=started,
+        gated=gated,
+        health_checked=gated,
+    )
+
+
+def ended(key: TaskKey = KEY, *, version: int = 9) -> link_pb2.TaskState:
+    return link_pb2.TaskState(
+        key=key.to_pb(),
+        version=version,
+        phase=link_pb2.TASK_PHASE_SUCCESS,
+        started=True,
+        end_cause=link_pb2.END_CAUSE_PLAN,
+        message="done",
+    )
+
+
+def launch(key: TaskKey = KEY) -> reporter_pb2.AttachRequest:
+    return Request(launch=link_pb2.Launch(key=key.to_pb(), info=b"info"))
+
+
+def forget(key: TaskKey = KEY) -> reporter_pb2.AttachRequest:
+    return Request(forget=link_pb2.Forget(key=key.to_pb()))
+
+
+def states(proposals: list[reporter_pb2.Proposal]) -> list[str]:
+    return [mesos_pb2.TaskState.Name(proposal.status.state).removeprefix("TASK_") for proposal in proposals]
+
+
+def files(desk: Desk) -> list[str]:
+    return sorted(os.listdir(os.path.join(desk.state_dir, "tasks")))
+
+
+def settle(desk: Desk, driver: DriverTask) -> None:
+    for proposal in desk.proposals():
+        desk.say(Request(answer=driver.offer(proposal)))

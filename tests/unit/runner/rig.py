@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mesos.v1 import mesos_pb2
+from services.common.journal import offset_of, read
 from services.common.keys import Executor, TaskKey
 from services.common.watch import Broadcast
 from services.runner.archive import Archive
@@ -91,3 +92,33 @@ def in_loop(scenario: Any) -> None:
         scenario()
 
     asyncio.run(body())
+
+
+def damage(path: str, record: int) -> int:
+    """Changes a byte of one record; where the record begins."""
+    payloads, _ = read(path)
+    offset = offset_of(payloads, record)
+    with open(path, "r+b") as file:
+        file.seek(offset + 10)
+        byte = file.read(1)
+        file.seek(offset + 10)
+        file.write(bytes([byte[0] ^ 0xFF]))
+    return offset
+
+
+def lengthen(path: str, record: int) -> int:
+    """Changes one bit of a record's length, so that it says more than there is; where the record begins."""
+    payloads, _ = read(path)
+    offset = offset_of(payloads, record)
+    with open(path, "r+b") as file:
+        file.seek(offset + 2)
+        byte = file.read(1)
+        file.seek(offset + 2)
+        file.write(bytes([byte[0] ^ (1 << 4)]))
+    return offset
+
+
+def launched(rig: Rig, *task_ids: str, **task: Any) -> list[str]:
+    """Paths of the journals of tasks that run."""
+    session = rig.attach()
+    return [rig.runner.books[rig.launch(session, task_id, **task)].log.path for task_id in task_ids]

@@ -8,6 +8,7 @@ import pytest
 
 from services.runner import budgets
 from services.runner.budgets import Request
+from services.runner.events import Terminate
 from services.runner.processes import Exit
 from services.runner.records import Cause, Phase
 from services.runner.tasks import next_wakeup
@@ -106,3 +107,40 @@ def test_the_default_budget_of_a_kill(options: dict[str, Any], graces: tuple[flo
 )
 def test_the_budget_of_a_request(request_: Request, budget: tuple[float, float]) -> None:
     assert budgets.requested(spec(A, F), request_, 100.0) == budget
+
+
+@pytest.mark.parametrize("seconds_before", [0.0, 10.0, 29.0])
+def test_a_restart_while_cleaning_does_not_start_the_budget_anew(seconds_before: float) -> None:
+    world = running(spec(A, proc("e", ephemeral=True)))
+    world.exit(("a", 0), DONE)
+    world.settle()
+    world.pass_time(seconds_before)
+    world.restart()
+    world.reconnect()
+    assert list(world.to_hands) == [Terminate(BOOT + 30.0)]
+
+
+def test_a_restart_while_finalizing_neither_kills_nor_repeats_finalizers() -> None:
+    world = running(spec(A, F))
+    world.exit(("a", 0), DONE)
+    world.settle()
+    assert world.living() == [("f", 0)]
+    world.pass_time(10.0)
+    world.restart()
+    world.reconnect()
+    assert list(world.to_hands) == []
+    assert next_wakeup(world.state) == BOOT + 30.0
+    world.settle(DONE)
+    assert (phase_of(world), world.started) == (Phase.SUCCESS, [("a", 0), ("f", 0)])
+
+
+def test_a_kill_with_finalizers_takes_60_s_in_all() -> None:
+    world = running(spec(A, F))
+    world.end(Request(Cause.KILL))
+    world.settle()
+    assert world.terminates == [BOOT + 30.0]
+    world.pass_time(30.0)
+    world.settle()
+    assert world.living() == [("f", 0)]
+    world.run_out(None)
+    assert (phase_of(world), world.now) == (Phase.KILLED, BOOT + 60.0)

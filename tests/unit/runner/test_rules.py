@@ -5,20 +5,16 @@ from __future__ import annotations
 import pytest
 
 from services.runner.budgets import Request
-from services.runner.events import HandsSeen, StartRun, StopRun, Terminate
-from services.runner.plan import Outcome, Plan
+from services.runner.events import HandsSeen, StopRun, Terminate
 from services.runner.processes import Exit, HandsRun, HandsState, ProcessState
 from services.runner.records import Cause, Phase, PhaseRecord
-from services.runner.spec import ProcessSpec
 from services.runner.state import PHASE_CHANGES, IllegalPhase, State, apply
-from services.runner.tasks import next_wakeup
 from tests.unit.runner.world import (
     BOOT,
     DONE,
     A,
     F,
     World,
-    facts,
     launched,
     phase_of,
     proc,
@@ -128,63 +124,6 @@ def test_a_daemon_that_fails_too_often_fails() -> None:
     assert phase_of(world) is Phase.FAILED
 
 
-# Planner
-
-
-def test_min_duration_is_the_gap_from_the_end_of_a_run_to_the_next_start() -> None:
-    world = running(spec(proc("a", min_duration=5.0, max_failures=2)))
-    world.pass_time(100.0)
-    world.exit(("a", 0), Exit(code=1))
-    world.settle()
-    # However long it ran: counted from its end.
-    assert next_wakeup(world.state) == BOOT + 105.0
-    assert world.living() == []
-    world.pass_time(5.0)
-    world.settle()
-    assert world.living() == [("a", 1)]
-
-
-def test_the_first_run_does_not_wait_for_min_duration() -> None:
-    assert list(launched(spec(proc("a", min_duration=500.0))).to_hands) == [StartRun("a", 0)]
-
-
-def test_min_duration_goes_on_while_no_runner_is_there() -> None:
-    world = running(spec(proc("a", min_duration=5.0, max_failures=2)))
-    world.exit(("a", 0), Exit(code=1))
-    world.settle()
-    world.now += 3.0
-    world.restart()
-    world.reconnect()
-    assert next_wakeup(world.state) == BOOT + 5.0
-
-
-@pytest.mark.parametrize("outcome", list(Outcome))
-@pytest.mark.parametrize("limit", [0, 1, 3])
-def test_the_run_limit_counts_every_end_and_is_off_at_zero(outcome: Outcome, limit: int) -> None:
-    daemon = ProcessSpec("d", max_failures=0, min_duration=0.0, daemon=True)
-    other = ProcessSpec("p", max_failures=0, min_duration=0.0)
-    plan = Plan([daemon, other], {}, run_limit=limit)
-    for _ in range(limit or 500):
-        assert plan.failed == []
-        for name in list(plan.runnable):
-            plan.waiting(name)
-            plan.forked(name)
-            plan.ended(name, outcome, 0.0)
-    # Daemons are exempt, and a success is none of its business.
-    assert plan.failed == (["p"] if limit and outcome is not Outcome.SUCCESS else [])
-
-
-def test_the_run_limit_holds_across_restarts() -> None:
-    world = running(spec(A, run_limit=4))
-    for run in range(4):
-        world.exit(("a", run), Exit(signal=9))
-        world.settle()
-        world.restart()
-        world.reconnect()
-        world.settle()
-    assert (phase_of(world), len(world.started)) == (Phase.FAILED, 4)
-
-
 def test_a_predecessor_that_was_killed_does_not_let_its_successors_run() -> None:
     world = running(spec(A, proc("b"), order="a b"))
     world.exit(("a", 0), Exit(signal=9))
@@ -194,87 +133,6 @@ def test_a_predecessor_that_was_killed_does_not_let_its_successors_run() -> None
 
 def test_a_plan_with_regular_processes_only_ephemeral_is_over_at_once() -> None:
     assert phase_of(running(spec(proc("e", ephemeral=True)))) is Phase.SUCCESS
-
-
-# Budgets
-
-
-@pytest.mark.parametrize("seconds_before", [0.0, 10.0, 29.0])
-def test_a_restart_while_cleaning_does_not_start_the_budget_anew(seconds_before: float) -> None:
-    world = running(spec(A, proc("e", ephemeral=True)))
-    world.exit(("a", 0), DONE)
-    world.settle()
-    world.pass_time(seconds_before)
-    world.restart()
-    world.reconnect()
-    assert list(world.to_hands) == [Terminate(BOOT + 30.0)]
-
-
-def test_a_restart_while_finalizing_neither_kills_nor_repeats_finalizers() -> None:
-    world = running(spec(A, F))
-    world.exit(("a", 0), DONE)
-    world.settle()
-    assert world.living() == [("f", 0)]
-    world.pass_time(10.0)
-    world.restart()
-    world.reconnect()
-    assert list(world.to_hands) == []
-    assert next_wakeup(world.state) == BOOT + 30.0
-    world.settle(DONE)
-    assert (phase_of(world), world.started) == (Phase.SUCCESS, [("a", 0), ("f", 0)])
-
-
-def test_a_kill_with_finalizers_takes_60_s_in_all() -> None:
-    world = running(spec(A, F))
-    world.end(Request(Cause.KILL))
-    world.settle()
-    assert world.terminates == [BOOT + 30.0]
-    world.pass_time(30.0)
-    world.settle()
-    assert world.living() == [("f", 0)]
-    world.run_out(None)
-    assert (phase_of(world), world.now) == (Phase.KILLED, BOOT + 60.0)
-
-
-# Lose
-
-
-def test_lose_kills_at_once_skips_finalizers_and_ends_as_lost() -> None:
-    world = running(spec(A, proc("b"), F))
-    world.end(Request(Cause.LOSE, grace=500.0))
-    assert list(world.to_hands) == [Terminate(BOOT)]
-    world.settle()
-    assert (phase_of(world), world.state.cause) == (Phase.LOST, Cause.LOSE)
-    assert world.state.message == "Given up by an operator"
-    assert ("f", 0) not in world.runs
-    assert facts(replayed(world.spec, world.records)) == facts(world.state)
-
-
-def test_lose_waits_until_nothing_is_left() -> None:
-    world = running(spec(A))
-    world.end(Request(Cause.LOSE))
-    world.take(HandsSeen((), 1))
-    assert phase_of(world) is Phase.CLEANING
-    world.settle()
-    assert phase_of(world) is Phase.LOST
-
-
-def test_lose_of_a_task_that_is_being_killed_keeps_its_cause_and_takes_its_time() -> None:
-    world = running(spec(A, F))
-    world.end(Request(Cause.KILL))
-    world.settle()
-    world.pass_time(2.0)
-    world.end(Request(Cause.LOSE, seq=2))
-    world.settle()
-    assert world.terminates == [BOOT + 30.0, BOOT]
-    assert (phase_of(world), world.state.cause) == (Phase.KILLED, Cause.KILL)
-    assert ("f", 0) not in world.runs
-
-
-def test_lose_before_anything_ran() -> None:
-    world = World(spec(A, F))
-    world.take(HandsSeen((), 0, hello=True), Request(Cause.LOSE))
-    assert (phase_of(world), states(world)) == (Phase.LOST, {})
 
 
 # Faults of the old runner
