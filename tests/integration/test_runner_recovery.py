@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CHAIN = {
     "processes": [process("a", max_failures=2, min_duration=0), process("b"), process("f", final=True)],
+    # The deadlines that are recorded must outlast all restarts of the test.
+    "finalization_wait": 3600,
     "constraints": [{"order": ["a", "b"]}],
 }
 
