@@ -180,10 +180,7 @@ class Hands:
                 driver = self._reap_one(status) or driver
             again = self._take_in()
         self.unfinished = again
-        self._pumps.look_for_stopped()
-        if not self.unfinished:
-            # Orphans yet to come may have the marker of what is gone.
-            self._family.tidy()
+        # First what others wait for.
         told = set()
         while self._ended:
             run = self._ended.pop(0)
@@ -194,6 +191,9 @@ class Hands:
             for task in bereaved:
                 if task and not self._family.alive(task):
                     self._emptied(task, told=task in told)
+            # Orphans yet to come may have the marker of what is gone.
+            self._family.tidy()
+        self._pumps.look_for_stopped()
         return driver
 
     def _reap_one(self, status: os.waitid_result) -> tuple[int, int, int] | None:
