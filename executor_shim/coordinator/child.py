@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # see `spawn`
 import errno
 import os
 import pwd
@@ -32,7 +33,7 @@ def _inherited() -> set[signal.Signals]:
     return ignored - {signal.SIGKILL, signal.SIGSTOP}
 
 
-_RESET = sorted(_CHANGED_HERE | _inherited())
+_RESET = sorted(map(int, _CHANGED_HERE | _inherited()))
 
 
 class Command:
@@ -110,8 +111,8 @@ def _become(command: Command, outputs: tuple[int, int] | None, parent: int, prog
     # All signals are blocked since before the fork: none may reach the coordinator's handlers in here.
     signal.set_wakeup_fd(-1)
     for number in _RESET:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     os.umask(0o022)
 
     progress.step = f"user {command.user!r}".encode("utf-8", "replace")

@@ -44,7 +44,7 @@ class Hands:
         in_grace: Callable[[str], bool],
         orphaned: Callable[[str, int], None],
         probe_ended: Callable[[Probe], None],
-        emptied: Callable[[str], None],
+        emptied: Callable[..., None],
     ) -> None:
         """Wire up.
 
@@ -58,7 +58,7 @@ class Hands:
                 the deadline.
             orphaned: called with task and pid when a process has lost its parent.
             probe_ended: called when a probe's main process was reaped.
-            emptied: called when the last own child of a task was reaped.
+            emptied: called with a task when its last own child was reaped; `told`: an event about its runs says so.
         """
         self.tasks: dict[str, Task] = {}
         self._family = family
@@ -92,7 +92,7 @@ class Hands:
 
     # -- starting
 
-    def start(self, fields: dict[str, Any]) -> None:
+    def start(self, fields: dict[str, Any], now: float) -> None:
         """Start a run; one that is known already is told of again instead."""
         task = self.task(fields.pop("task"))
         key = fields.pop("process"), fields.pop("run")
@@ -114,10 +114,18 @@ class Hands:
             else:
                 # First of all: whatever goes wrong below, its exit finds it.
                 self._family.born(run)
-                self._execs.watch(run, pipe)
-                proc = tree.read(run.pid)
-                run.ticks = proc.ticks if proc is not None else 0
+                self._execs.watch(run, pipe, now)
+                return
         self._tell_run(run)
+
+    def tick(self, now: float) -> None:
+        """Tell of forks that no exec has followed."""
+        for run in self._execs.take_late(now):
+            self._tell_run(run)
+
+    def due(self) -> float:
+        """When `tick` has something to do."""
+        return self._execs.due()
 
     def _spawn(self, run: Run, command: Command) -> tuple[int, int]:
         if not command.logging.pumped:
@@ -153,6 +161,7 @@ class Hands:
         self._tell_run(run)
 
     def _exec_known(self, run: Run, error: str) -> None:
+        self._identify(run)
         if error:
             run.state, run.error = NOT_STARTED, error
             self._pumps.drop(run)
@@ -179,18 +188,21 @@ class Hands:
                 self._reap_one(status)
             again = self._take_in()
         self._scattered = again
-        self._pumps.look_for_stopped(linux.now())
-        if not again:
-            # Orphans yet to come may have the marker of what is gone.
-            self._family.tidy()
+        # First what others wait for.
+        told = set()
         while self._ended:
-            self._tell_run(self._ended[0])
+            run = self._ended[0]
+            self._tell_run(run)
+            told.add(run.task)
             del self._ended[0]
         if not again:
             for task in list(self._bereaved):
                 if task and not self._family.alive(task):
-                    self._emptied(task)
+                    self._emptied(task, told=task in told)
                 self._bereaved.discard(task)
+            # Orphans yet to come may have the marker of what is gone.
+            self._family.tidy()
+        self._pumps.look_for_stopped(linux.now())
         driver, self._driver_end = self._driver_end, None
         return driver
 
@@ -205,6 +217,8 @@ class Hands:
                 pass
             except PermissionError as error:
                 self.task(child.task).complain(f"kill of the group of process {pid}: {error.strerror}")
+        if isinstance(child, Run):
+            self._identify(child)
         os.waitid(os.P_PID, pid, os.WEXITED)
         code = status.si_status if status.si_code == os.CLD_EXITED else None
         number = None if status.si_code == os.CLD_EXITED else status.si_status
@@ -248,7 +262,7 @@ class Hands:
         if self._scattered:
             self._bereaved.add(run.task)
         elif not self._family.alive(run.task):
-            self._emptied(run.task)
+            self._emptied(run.task, told=True)
 
     def _take_in(self) -> bool:
         """Adopt new children. Returns True when one of them has died since: its own orphans came after the look."""
@@ -323,10 +337,21 @@ class Hands:
             orphan.task = last
             self._orphaned(last, orphan.pid)
 
+    def wire(self, run: Run) -> dict[str, Any]:
+        """A run as the driver is told."""
+        self._identify(run)
+        return run.to_wire()
+
+    def _identify(self, run: Run) -> None:
+        """Find out when the process of a run was started; until it is reaped it can be asked."""
+        if run.pid and not run.ticks and not run.over:
+            proc = tree.read(run.pid)
+            run.ticks = proc.ticks if proc is not None else 0
+
     def _tell_run(self, run: Run) -> None:
         # As long as orphans are not all taken in, "nothing is left" cannot be said.
         alive = self._family.alive(run.task) or int(self._scattered and run.task in self._bereaved)
-        self._tell({"ev": "run", "task": run.task, "alive": alive, "run": run.to_wire()})
+        self._tell({"ev": "run", "task": run.task, "alive": alive, "run": self.wire(run)})
 
 
 def _peek() -> os.waitid_result | None:

@@ -131,7 +131,7 @@ class Coordinator:
                 self._complain({}, text)
 
     def _due(self) -> float:
-        parts = (self._link, self._slayer, self._probes, self._pumps, self._ending)
+        parts = (self._link, self._hands, self._slayer, self._probes, self._pumps, self._ending)
         due = min(self._beat_at, *(part.due() for part in parts))
         return max(0.0 if self._hands.unfinished else due, self._pause_until)
 
@@ -150,6 +150,7 @@ class Coordinator:
             gc.collect()
 
     def _tick_hands(self) -> None:
+        self._hands.tick(self._now)
         self._probes.tick(self._now)
         self._slayer.tick(self._now)
         self._pumps.tick(self._now)
@@ -188,7 +189,7 @@ class Coordinator:
     def _state(self) -> Message:
         tasks = {
             task.key: {
-                "runs": [run.to_wire() for run in task.runs.values()],
+                "runs": [self._hands.wire(run) for run in task.runs.values()],
                 "alive": self._family.alive(task.key),
                 "stuck": task.stuck,
                 "hard": self._slayer.limit(task.key),
@@ -202,7 +203,7 @@ class Coordinator:
 
     def _on_start(self, fields: dict[str, Any]) -> None:
         self._slayer.make_way(fields["task"], self._now)
-        self._hands.start(fields)
+        self._hands.start(fields, self._now)
 
     def _on_forget(self, fields: dict[str, Any]) -> None:
         self._hands.forget(fields["task"])
@@ -225,8 +226,8 @@ class Coordinator:
     def _flushed(self, run: Run) -> None:
         self._hands.flushed(run)
 
-    def _emptied(self, task: str) -> None:
-        self._slayer.emptied(task, self._now)
+    def _emptied(self, task: str, *, told: bool) -> None:
+        self._slayer.emptied(task, self._now, told=told)
 
     def _reap(self) -> None:
         gone = self._hands.reap()

@@ -97,12 +97,12 @@ class Slayer:
         """Drop a task's limit."""
         self._deadlines.forget(task)
 
-    def emptied(self, task: str, now: float) -> None:
-        """The last own child of a task was reaped."""
+    def emptied(self, task: str, now: float, *, told: bool) -> None:
+        """The last own child of a task was reaped. `told`: an event about its runs has said so just now."""
         if task in self._kills:
             self._kills.poke(task, now)
         else:
-            self._report(task)
+            self._report(task, told=told)
 
     @property
     def idle(self) -> bool:
@@ -180,7 +180,7 @@ class Slayer:
             if task is not None:
                 task.complain(error)
 
-    def _report(self, key: str) -> None:
+    def _report(self, key: str, *, told: bool = False) -> None:
         if key == STRAYS:
             return
         task = self.hands.tasks.get(key)
@@ -190,6 +190,7 @@ class Slayer:
             "task": key,
             "alive": alive,
             "stuck": task is not None and task.stuck and alive > 0,
+            "told": told,
         }
         if task is not None and task.errors:
             event["error"] = "; ".join(task.errors)

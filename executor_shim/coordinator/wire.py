@@ -21,6 +21,8 @@ MAX_MESSAGE = 32 << 20
 """Bytes of the longest message. A longer one means that the stream is out of step."""
 
 _CHUNK = 1 << 16
+# `json.dumps` would make a new one for each message.
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 _MAX_FDS = 8
 
 
@@ -38,7 +40,7 @@ def encode(message: Message) -> bytes:
     Raises:
         WireError: it is longer than `MAX_MESSAGE`.
     """
-    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    body = _to_json(message).encode("ascii")
     if len(body) > MAX_MESSAGE:
         raise WireError(f"message of {len(body)} bytes is longer than {MAX_MESSAGE}")
     return len(body).to_bytes(4, "big") + body

@@ -161,7 +161,8 @@ class Hands:
             task.stuck = bool(message.get("stuck"))
             if message.get("error"):
                 _LOG.warning("task %s: %s", message["task"], message["error"])
-            self._listener.on_alive(message["task"])
+            if not message.get("told"):
+                self._listener.on_alive(message["task"])
         elif event == "probe":
             self._listener.on_command_probe(message)
         elif event == "state":

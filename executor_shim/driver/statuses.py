@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid as uuids
 
 from executor_shim.driver.state.entries import TERMINAL_STATES, Task
 from mesos.v1 import mesos_pb2
@@ -29,7 +28,11 @@ _CHECK_RESULTS: dict[int, mesos_pb2.CheckStatusInfo] = {
 
 def new_uuid() -> bytes:
     """16 raw bytes of a version 4 uuid: the agent refuses any other form."""
-    return uuids.UUID(bytes=os.urandom(16), version=4).bytes
+    # RFC 4122: version and variant have their bits, all others are random. The module for it takes 3 ms to load.
+    data = bytearray(os.urandom(16))
+    data[6] = data[6] & 0x0F | 0x40
+    data[8] = data[8] & 0x3F | 0x80
+    return bytes(data)
 
 
 def rejection(task: Task, state: int) -> reporter_pb2.Rejection:

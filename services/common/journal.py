@@ -61,8 +61,14 @@ class Journal:
         self._closed = False
 
     @classmethod
-    def create(cls, path: str, syncer: Syncer | None = None, descriptors: Descriptors | None = None) -> Journal:
-        """A new, empty journal; replaces a file of that name.
+    def create(
+        cls,
+        path: str,
+        syncer: Syncer | None = None,
+        descriptors: Descriptors | None = None,
+        payloads: Iterable[bytes] = (),
+    ) -> Journal:
+        """A new journal with these records, written with its beginning; replaces a file of that name.
 
         Raises:
             JournalUnavailable: The file cannot be made or written.
@@ -73,7 +79,7 @@ class Journal:
             raise JournalUnavailable(f"{path}: {error.strerror}") from error
         journal = cls(path, fd, 0, syncer, descriptors)
         try:
-            journal._write(MAGIC)
+            journal._write(MAGIC + journal._frames(payloads))
         except JournalUnavailable:
             journal.close()
             raise

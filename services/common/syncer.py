@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import enum
 import logging
 import os
 import threading
@@ -9,6 +11,17 @@ import threading
 from services.common.logs import Occasional
 
 _LOG = logging.getLogger(__name__)
+
+
+class _Batch(enum.Enum):
+    """What stands before the flush of what is dirty."""
+
+    NONE = enum.auto()
+    # The thread lets more come.
+    GATHERING = enum.auto()
+    # The event loop does, and then wakes the thread.
+    TIMED = enum.auto()
+    READY = enum.auto()
 
 
 class Syncer:
@@ -24,6 +37,7 @@ class Syncer:
         # A dict as an ordered set.
         self._dirty: dict[str, None] = {}
         self._stopped = False
+        self._batch = _Batch.NONE
         self._complaint = Occasional()
         self.errors = 0
         self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
@@ -32,9 +46,28 @@ class Syncer:
     def mark(self, path: str) -> None:
         """The file has bytes that the disk may not have. Never fails: the record itself is written."""
         with self._condition:
-            if path not in self._dirty:
-                self._dirty[path] = None
-                self._condition.notify()
+            if path in self._dirty:
+                return
+            self._dirty[path] = None
+            if self._batch is _Batch.NONE:
+                self._begin()
+
+    def _begin(self) -> None:
+        """Has the thread flush the batch that begins when it has gathered."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._batch = _Batch.GATHERING
+            self._condition.notify()
+        else:
+            # Woken now, the thread would take processor and interpreter from what the record is about.
+            self._batch = _Batch.TIMED
+            loop.call_later(self._interval, self._complete)
+
+    def _complete(self) -> None:
+        with self._condition:
+            self._batch = _Batch.READY
+            self._condition.notify()
 
     def stop(self) -> None:
         """Flushes what is left and ends the thread."""
@@ -46,12 +79,11 @@ class Syncer:
     def _run(self) -> None:
         while True:
             with self._condition:
-                while not self._dirty and not self._stopped:
+                while not self._stopped and self._batch not in (_Batch.GATHERING, _Batch.READY):
                     self._condition.wait()
-                if self._dirty and not self._stopped:
-                    # Gathers the writes of one batch.
+                if self._batch is _Batch.GATHERING:
                     self._condition.wait_for(lambda: self._stopped, timeout=self._interval)
-                batch, self._dirty = self._dirty, {}
+                batch, self._dirty, self._batch = self._dirty, {}, _Batch.NONE
                 stopped = self._stopped
             for path in batch:
                 try:

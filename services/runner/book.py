@@ -70,8 +70,8 @@ class Book:
         # What the last write could not bring into the journal.
         self._backlog: list[bytes] = [] if recorded else [header.encode(head)]
         self._compacted = log.size
-        # The last TaskState without its version, to tell only changes.
-        self._told: link_pb2.TaskState | None = None
+        # What the last TaskState has said, to tell only changes.
+        self._told: tuple[object, ...] | None = None
 
     def _load(self, head: Header) -> TaskSpec:
         try:
@@ -199,15 +199,11 @@ class Book:
 
     def news(self, *, always: bool) -> link_pb2.TaskState | None:
         """The TaskState to send: whole, and only when something in it has changed, or `always`."""
-        told = views.task_state(self)
-        current = told.version
-        told.version = 0
-        if told == self._told and not always:
+        changeable = views.changeable(self.state)
+        if changeable == self._told and not always:
             return None
-        self._told = type(told)()
-        self._told.CopyFrom(told)
-        told.version = current
-        return told
+        self._told = changeable
+        return views.task_state(self)
 
     def warnings(self) -> list[str]:
         """What was accepted and may surprise, and what goes wrong at the moment."""

@@ -122,6 +122,10 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 _ENUMS: dict[str, type[enum.IntEnum]] = {"cause": Cause, "verdict": Phase, "phase": Phase}
 
 
+# `json.dumps` would make a new one for each record.
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class BadRecord(Exception):
     """A payload is no record of a task's journal; `index` counts its journal's records from 0."""
 
@@ -139,7 +143,7 @@ def encode(record: Record) -> bytes:
         if name not in defaults or defaults[name] != value
     }
     fields["is"] = _NAMES[type(record)]
-    return json.dumps(fields, separators=(",", ":")).encode()
+    return _to_json(fields).encode()
 
 
 def decode(payload: bytes) -> Record:

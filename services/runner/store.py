@@ -67,13 +67,7 @@ class TaskLog:
         if self._closed:
             raise JournalUnavailable(f"{self.path}: closed")
         if self._journal is None:
-            journal = Journal.create(self.path, self._syncer, self._descriptors)
-            try:
-                journal.append_all(payloads)
-            except JournalUnavailable:
-                journal.close()
-                raise
-            self._journal = journal
+            self._journal = Journal.create(self.path, self._syncer, self._descriptors, payloads)
         else:
             self._journal.append_all(payloads)
 

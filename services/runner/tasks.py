@@ -11,7 +11,7 @@ clock, touches no file and keeps nothing but the state; the caller writes the re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from services.runner import budgets, lifecycle, messages, silence
 from services.runner.budgets import Budget, Request
@@ -96,29 +96,12 @@ def _answer_due(view: View) -> float:
 class _Step(Recorder):
     """One call of `decide`."""
 
-    def __init__(self, state: State, now: Moment) -> None:
-        super().__init__(state, now)
-        self._takers: dict[type[Event], Callable[..., None]] = {
-            HandsSeen: self.take_hands,
-            Request: self._take_request,
-            Tick: self._take_tick,
-            LifecycleDone: lambda event: lifecycle.take(self, event),
-            Resumed: self._take_resumed,
-            Gone: self._take_gone,
-            Overruled: self._take_overruled,
-        }
-        self._phases: dict[Phase, Callable[[], bool]] = {
-            Phase.ACTIVE: self._active,
-            Phase.CLEANING: self._cleaning,
-            Phase.FINALIZING: self._finalizing,
-        }
-
     def take(self, event: Event) -> None:
-        self._takers[type(event)](event)
+        self._TAKERS[type(event)](self, event)
 
     def advance(self) -> None:
         """Draws conclusions until nothing follows from the state any more."""
-        while self._phases.get(self.state.phase or Phase.ACTIVE, self._over)():
+        while self._PHASES.get(self.state.phase or Phase.ACTIVE, _Step._over)(self):
             pass
 
     # What is said
@@ -271,3 +254,19 @@ class _Step(Recorder):
         if self.state.view.answered or self.now.boot >= _answer_due(self.state.view):
             for run in unconfirmed(self.state):
                 self.record(run, Change(ProcessState.KILLED, None, "never started: the task was being ended"))
+
+    # Made once, as each event of each task makes a step.
+    _TAKERS: ClassVar[dict[type[Event], Callable[..., None]]] = {
+        HandsSeen: Recorder.take_hands,
+        Request: _take_request,
+        Tick: _take_tick,
+        LifecycleDone: lifecycle.take,
+        Resumed: _take_resumed,
+        Gone: _take_gone,
+        Overruled: _take_overruled,
+    }
+    _PHASES: ClassVar[dict[Phase, Callable[[_Step], bool]]] = {
+        Phase.ACTIVE: _active,
+        Phase.CLEANING: _cleaning,
+        Phase.FINALIZING: _finalizing,
+    }

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from services.runner.book import Book
     from services.runner.processes import Exit, Run
     from services.runner.records import RunRecord
+    from services.runner.state import State
     from services.runner.store import Damage
+
+
+def changeable(state: State) -> tuple[object, ...]:
+    """What can change in a TaskState while a task lives. Not its version, which tells nothing by itself."""
+    return state.phase, state.started, state.cause, state.message
 
 
 def task_state(book: Book) -> link_pb2.TaskState:

@@ -24,7 +24,7 @@ family, poller = Family(), Poller()
 probes = Probes(family, poller, told.append, lambda task: False)
 no = lambda task: False
 pumps = Pumps(poller, lambda run: None, print)
-hands = Hands(family, poller, pumps, told.append, no, no, lambda task, pid: None, probes.ended, lambda task: None)
+hands = Hands(family, poller, pumps, told.append, no, no, lambda task, pid: None, probes.ended, lambda task, told: None)
 common = {"task": "t", "env": {}, "cwd": b"", "user": "", "sandbox": sys.argv[1].encode()}
 run = {**common, "process": "p", "run": 0, "stdout": b"", "stderr": b"", "profile": b""}
 """
@@ -40,8 +40,8 @@ def with_parts(directory: Path, script: str) -> Any:
 
 def test_status_that_somebody_else_took_is_called_lost_and_never_success(tmp_path: Path) -> None:
     script = """
-hands.start({**run, "argv": [b"/bin/true"]})
-os.waitpid(told[0]["run"]["pid"], 0)
+hands.start({**run, "argv": [b"/bin/true"]}, 0.0)
+os.waitpid(hands.tasks["t"].runs["p", 0].pid, 0)
 hands.reap()
 last = told[-1]["run"]
 print(json.dumps([last["state"], last["code"], last["signal"], last["error"]]))
@@ -51,12 +51,27 @@ print(json.dumps([last["state"], last["code"], last["signal"], last["error"]]))
 
 def test_exit_that_is_seen_before_the_exec_still_comes_after_it(tmp_path: Path) -> None:
     script = """
-hands.start({**run, "argv": [b"/bin/sh", b"-c", b"exit 3"]})
-os.waitid(os.P_PID, told[0]["run"]["pid"], os.WEXITED | os.WNOWAIT)
+hands.start({**run, "argv": [b"/bin/sh", b"-c", b"exit 3"]}, 0.0)
+os.waitid(os.P_PID, hands.tasks["t"].runs["p", 0].pid, os.WEXITED | os.WNOWAIT)
 hands.reap()
-print(json.dumps([(event["run"]["state"], event["run"]["code"]) for event in told]))
+print(json.dumps([(event["run"]["state"], event["run"]["code"], event["run"]["ticks"] > 0) for event in told]))
 """
-    assert with_parts(tmp_path, script) == [["forked", None], ["running", None], ["exited", 3]]
+    assert with_parts(tmp_path, script) == [["running", None, True], ["exited", 3, True]]
+
+
+def test_a_fork_without_an_exec_is_told_once_when_its_time_has_come(tmp_path: Path) -> None:
+    script = """
+# Nobody looks at the pipe: as if exec took its time.
+hands.start({**run, "argv": [b"/bin/sh", b"-c", b"exit 3"]}, 100.0)
+due = hands.due()
+hands.tick(due - 0.001)
+early = len(told)
+hands.tick(due)
+hands.tick(due + 1)
+known = [(event["run"]["state"], event["alive"]) for event in told]
+print(json.dumps([100.0 < due < 100.1, early, known, hands.due()]))
+"""
+    assert with_parts(tmp_path, script) == [True, 0, [["forked", 1]], float("inf")]
 
 
 def test_output_that_was_not_read_before_the_exit_is_in_the_answer(tmp_path: Path) -> None:

@@ -44,19 +44,20 @@ def test_coordinator_is_recognisable_in_ps(tmp_path: Path) -> None:
         assert "executor_shim.coordinator" in Path(f"/proc/{r.pid}/cmdline").read_text()
 
 
-def test_run_is_forked_running_exited(tmp_path: Path) -> None:
+def test_run_is_running_exited(tmp_path: Path) -> None:
     with rig(tmp_path) as r:
         driver = r.driver()
         driver.send("start", **r.command("echo out; echo err >&2; exit 7"))
-        forked = driver.run_event("forked")["run"]
         running = driver.run_event("running")["run"]
         ended = driver.run_event("exited")
-        assert forked["pid"] == running["pid"] == ended["run"]["pid"] == ended["run"]["sid"]
-        assert forked["ticks"] > 0
+        assert running["pid"] == ended["run"]["pid"] == ended["run"]["sid"]
+        assert running["ticks"] == ended["run"]["ticks"] > 0
         assert ended["run"]["code"] == 7
         assert ended["run"]["signal"] is None
-        assert ended["run"]["exited_at"] >= forked["forked_at"] > 0
-        driver.empty()
+        assert ended["run"]["exited_at"] >= running["forked_at"] > 0
+        # It repeats what the exit has said.
+        assert ended["alive"] == 0
+        assert driver.empty()["told"]
         assert r.stdout() == "out\n"
         assert (r.sandbox / ".logs/p/0/stderr").read_text() == "err\n"
 

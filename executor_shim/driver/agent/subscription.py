@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from typing import TYPE_CHECKING, Protocol
 
 from executor_shim.driver.agent import cadence
@@ -229,6 +228,9 @@ class Subscription:
         )
 
     async def _reconnect(self, since: float) -> None:
+        # Not at the start, where it would cost 2 ms.
+        import random
+
         while not self._closed:
             chance = random.random()  # noqa: S311 - spreads attempts, hides nothing
             backoff_max = self._environment.subscription_backoff_max

@@ -61,7 +61,7 @@ class Bench:
         run = event["run"]
         self.told.append((run["state"], run["code"], event["alive"]))
 
-    def _emptied(self, task: str) -> None:
+    def _emptied(self, task: str, *, told: bool) -> None:  # noqa: ARG002 - it only saves the driver a message
         self._fail()
         self.emptied.append(task)
 
