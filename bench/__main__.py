@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench import execs, life, plan, probes, recovery
+from bench import delivery, execs, health, life, plan, probes, recovery, reporting
 from tests.integration.faults.stack import SERVICES, Stack
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 30
 LONG_ROUNDS = 10
+FEW_ROUNDS = 3
 IDLE_SECS = 30.0
 RESULTS = os.path.join(os.path.dirname(__file__), "results.json")
 
@@ -30,8 +31,8 @@ class Result(NamedTuple):
     n: int
 
 
-# name -> (goal, its unit, what it is)
-GOALS = {
+# name -> (goal; None: only reported, its unit, what it is)
+GOALS: dict[str, tuple[float | None, str, str]] = {
     "launch_to_exec": (5.0, "ms", "LAUNCH sent -> process exec'd, executor attached"),
     "cold_start": (150.0, "ms", "exec of the coordinator -> first process exec'd"),
     "start_to_subscribe": (80.0, "ms", "exec of the coordinator -> SUBSCRIBE at the agent"),
@@ -45,16 +46,27 @@ GOALS = {
     "coordinator_rss": (13.0, "MiB", "coordinator, resident"),
     "coordinator_per_process": (20.0, "KiB", "coordinator's growth for each live process"),
     "idle_cpu": (0.3, "%", "executor + services, one idle task, of a core"),
+    "burst200": (1.0, "s", "200 tasks end at one moment -> the agent has the last TASK_FINISHED"),
+    "drain_away": (2.0, "s", "agent back after a long time -> the last of 1,000 updates acknowledged"),
+    "drain_refused": (2.0, "s", "agent takes updates again after 503 -> the same"),
+    "proposal": (0.5, "ms", "a proposal through the reporter, 6,000 of them (0.5 ms: 2,000/s)"),
+    "proposals_lost": (0.0, "", "of those under way at 5 kill -9 of the reporter, and of all others"),
     "plan_load": (150.0, "ms", "reading and checking a task of 1,000 processes, 10,000 order edges"),
     "plan_run": (150.0, "ms", "the same task planned and lived through, 3,000 events"),
     "plan_load_growth": (1.6, "x", "cost of a process, 4,000 of them : 1,000 (1 linear, 4 quadratic)"),
     "plan_run_growth": (1.6, "x", "the same for living through it"),
     "recovery": (3.0, "s", "exec of the runner -> serves 10,000 ended + 200 live tasks of 50 records"),
     "recovery_rss": (120.0, "MiB", "what the runner then holds, resident"),
+    "health1000": (50.0, "ms", "1,000 HTTP checks at 1 s: 99 % of the probes start within this of when they are due"),
+    "health1000_service": (50.0, "%", "the health service meanwhile, of a core"),
+    "health1000_drivers": (None, "%", "the four drivers meanwhile, of a core"),
+    "health1000_tcp": (50.0, "ms", "the same with TCP checks"),
+    "health1000_tcp_service": (50.0, "%", "the health service meanwhile, of a core"),
+    "health1000_tcp_drivers": (None, "%", "the four drivers meanwhile, of a core"),
 }
 LATENCIES = {
     "launch_to_exec", "cold_start", "start_to_subscribe", "exit_to_update", "chain50", "parallel50", "handover",
-    "kill_to_update",
+    "kill_to_update", "burst200",
 }  # fmt: skip
 SIZES = {"executor_rss", "executor_anon", "coordinator_rss", "coordinator_per_process", "idle_cpu"}
 NEED_STACK = LATENCIES | SIZES
@@ -64,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints, writes."""
     options = parse(arguments)
     wanted = set(options.names or GOALS)
-    results = {**planning(wanted), **recovering(wanted)}
+    results = {**planning(wanted), **recovering(wanted), **delivering(wanted), **probing(wanted)}
     if wanted & NEED_STACK:
         progress("starting the stack")
         stack = Stack()
@@ -84,10 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     width = max(map(len, GOALS))
-    names = "\n".join(f"  {name:{width}}  {what}; goal: {goal:g} {unit}" for name, (goal, unit, what) in GOALS.items())
+    names = "\n".join(
+        f"  {name:{width}}  {what}; " + ("no goal" if goal is None else f"goal: {goal:g} {unit}")
+        for name, (goal, unit, what) in GOALS.items()
+    )
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measures Trivet against a stack of real processes that is started for it, in about two minutes. "
+        description="Measures Trivet against a stack of real processes that is started for it, in about four minutes. "
         "Values are medians; a ! marks those beyond their goal. Nothing is asserted.",
         epilog=f"names:\n{names}\n\nexamples:\n"
         "  python -m bench                              all of it, into bench/results.json\n"
@@ -148,6 +163,40 @@ def recovering(wanted: set[str]) -> dict[str, Result]:
     }
 
 
+def delivering(wanted: set[str]) -> dict[str, Result]:
+    """The reporter alone, and the driver between doubles of agent and reporter."""
+    results: dict[str, Result] = {}
+    measured: dict[str, Callable[[], float]] = {
+        "drain_away": delivery.drain,
+        "drain_refused": lambda: delivery.drain(refused=True),
+        "proposal": lambda: 1000 * reporting.throughput(),
+    }
+    for name, once in measured.items():
+        if name in wanted:
+            progress(name)
+            results[name] = Result(statistics.median(once() for _ in range(FEW_ROUNDS)), FEW_ROUNDS)
+    if "proposals_lost" in wanted:
+        progress("proposals_lost")
+        # A lost one is an error there.
+        results["proposals_lost"] = Result(0.0, reporting.survived())
+    return results
+
+
+def probing(wanted: set[str]) -> dict[str, Result]:
+    """A stack of its own for each kind of checks."""
+    results = {}
+    for kind, name in (("http", "health1000"), ("tcp", "health1000_tcp")):
+        if not wanted & {name, f"{name}_service", f"{name}_drivers"}:
+            continue
+        progress(f"{health.CHECKS} {kind} checks")
+        measured = health.measure(kind)
+        health.show(kind, measured)
+        results[name] = Result(1000 * measured.percentile(0.99), len(measured.late))
+        results[f"{name}_service"] = Result(100 * measured.service, 1)
+        results[f"{name}_drivers"] = Result(100 * measured.drivers, 1)
+    return results
+
+
 def latencies(stack: Stack, wanted: set[str]) -> dict[str, Result]:
     """Everything that takes time."""
     if not wanted & LATENCIES:
@@ -177,6 +226,9 @@ def latencies(stack: Stack, wanted: set[str]) -> dict[str, Result]:
             values = [once() for _ in range(LONG_ROUNDS if long else ROUNDS)]
             results[name] = Result(statistics.median(values), len(values)) if long else millis(values)
     anchor.end()
+    if "burst200" in wanted:
+        progress("burst200")
+        results["burst200"] = Result(statistics.median(delivery.burst(stack) for _ in range(FEW_ROUNDS)), FEW_ROUNDS)
     return results
 
 
@@ -225,8 +277,9 @@ def show(results: dict[str, Result]) -> None:
     print(f"{'name':24} {'value':>9}  {'goal':>7}  {'n':>4}  what")
     for name, result in results.items():
         goal, unit, what = GOALS[name]
-        mark = " " if result.value <= goal else "!"
-        print(f"{name:24} {result.value:9.2f}{mark} {goal:7g}  {result.n:4}  {what} [{unit}]")
+        mark = " " if goal is None or result.value <= goal else "!"
+        shown = "-" if goal is None else f"{goal:g}"
+        print(f"{name:24} {result.value:9.2f}{mark} {shown:>7}  {result.n:4}  {what} [{unit}]")
 
 
 def progress(what: str) -> None:

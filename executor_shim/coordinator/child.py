@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 # Looked up once, as 60 calls in each child would be a fifth of the whole start.
 _CHANGED_HERE = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
                  signal.SIGTERM, signal.SIGCHLD}  # fmt: skip
+# What a shell exits with when a command cannot be run (POSIX: 2.8.2): another attempt would not help.
+_EXEC_CODES = {errno.ENOENT: 127, errno.ENOTDIR: 127, errno.EACCES: 126, errno.ENOEXEC: 126, errno.ELOOP: 126,
+               errno.ENAMETOOLONG: 126, errno.E2BIG: 126}  # fmt: skip
+NOT_RUNNABLE = frozenset(_EXEC_CODES.values())
+_FAILED = 125
+_EXEC = b"exec "
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 _OPEN_DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -82,7 +88,9 @@ class _Progress:
 
 
 def run(command: Command, report: int, outputs: tuple[int, int] | None, parent: int) -> NoReturn:
-    """Become the command. Writes `step: reason` to `report` and exits with 127 if that fails.
+    """Become the command. Writes `step: reason` to `report` and exits if that fails.
+
+    The code is one of `NOT_RUNNABLE` if it is the command itself that cannot be run.
 
     Args:
         command: what to become.
@@ -92,10 +100,13 @@ def run(command: Command, report: int, outputs: tuple[int, int] | None, parent: 
         parent: pid of the coordinator.
     """
     progress = _Progress()
+    code = _FAILED
     try:
         _become(command, outputs, parent, progress)
     except OSError as error:
         reason = error.strerror or "unknown error"
+        if progress.step.startswith(_EXEC):
+            code = _EXEC_CODES.get(error.errno or 0, _FAILED)
     except (Refused, Unwritable) as error:
         reason = str(error)
     except BaseException as error:  # noqa: BLE001 - nothing may unwind into the coordinator's own frames
@@ -103,7 +114,7 @@ def run(command: Command, report: int, outputs: tuple[int, int] | None, parent: 
     try:
         os.write(report, progress.step[:2048] + b": " + reason.encode("utf-8", "replace"))
     finally:
-        os._exit(127)
+        os._exit(code)
 
 
 def _become(command: Command, outputs: tuple[int, int] | None, parent: int, progress: _Progress) -> NoReturn:
@@ -158,7 +169,7 @@ def _become(command: Command, outputs: tuple[int, int] | None, parent: int, prog
     if command.cwd:
         progress.step = b"cwd " + command.cwd
         os.chdir(command.cwd)
-    progress.step = b"exec " + command.argv[0]
+    progress.step = _EXEC + command.argv[0]
     _exec(command.argv, env)
 
 

@@ -123,9 +123,10 @@ COMMANDS: dict[str, dict[str, Check]] = {
     "terminate": {"task": _name, "kill_at": _time},
     "hard": {"task": _text, "at": _time},
     "probe": {
-        "id": _text, "task": _name, "argv": _argv, "env": _env, "cwd": _path, "user": _text, "timeout": _time,
-        "sandbox": _absolute,
+        "id": _text, "task": _name, "argv": _argv, "env": _env, "cwd": _path, "user": _text, "profile": _path,
+        "timeout": _time, "sandbox": _absolute,
     },
+    "stop_probe": {"id": _text},
     "stop_probes": {"task": _name},
     "stop": {"task": _name, "process": _name, "run": _count},
     "forget": {"task": _name},

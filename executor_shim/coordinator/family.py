@@ -109,6 +109,10 @@ class Family:
         """Orphans that are nobody's so far."""
         return [child for child in self.children.values() if isinstance(child, Orphan) and not child.task]
 
+    def left_by(self, probe: Probe) -> list[Orphan]:
+        """Orphans of a probe."""
+        return [child for child in self.children.values() if isinstance(child, Orphan) and child.origin is probe]
+
     def tidy(self) -> None:
         """Forget sessions and markers that nobody can have any more: their numbers may be used again."""
         sids = {child.sid if isinstance(child, Orphan) else child.pid for child in self.children.values()}

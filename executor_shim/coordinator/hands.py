@@ -236,6 +236,8 @@ class Hands:
         elif isinstance(child, Probe):
             child.code, child.signal = code, number
             self._probe_ended(child)
+            for orphan in self._family.left_by(child):
+                self._cut_off(orphan)
 
     def _end(self, run: Run, code: int | None, number: int | None, *, core: bool) -> None:
         if run.state == FORKED:

@@ -82,6 +82,7 @@ class Coordinator:
             "terminate": lambda f: self._slayer.terminate(f["task"], f["kill_at"], self._now),
             "hard": lambda f: self._slayer.hard(f["task"], f["at"]),
             "probe": lambda f: self._probes.start(f, self._now),
+            "stop_probe": lambda f: self._probes.stop(f["id"], self._now),
             "stop_probes": lambda f: self._probes.cancel(self._now, f["task"]),
             "forget": self._on_forget,
             "stop": lambda f: self._hands.stop(f["task"], f["process"], f["run"]),

@@ -12,7 +12,8 @@ usage: trivet-executor --services DIR [OPTION VALUE]...
 The executor that a Mesos agent launches: parent of all processes of its tasks.
 
   --services DIR           directory with runner.sock, health.sock and reporter.sock
-  --linger SECS            stay so long after the last task has ended (default 0)
+  --linger SECS            stay so long after the last task has ended, and wait so long, but at least 60 s, for the
+                           first one (default 0: go with the last task, wait for the first one for ever)
   --service-deadline SECS  give a task up when the services have not come so long after its launch (default 60)
   --ack-timeout SECS       end without the acknowledgement of a task's terminal status when it has not come so long
                            after it was sent (default 60)

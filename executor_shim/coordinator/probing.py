@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
-from executor_shim.coordinator import linux, spawn, tree
+from executor_shim.coordinator import child, linux, spawn, tree
 from executor_shim.coordinator.child import Command
 from executor_shim.coordinator.hands import BEING_KILLED
-from executor_shim.coordinator.runs import Probe
+from executor_shim.coordinator.runs import Orphan, Probe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ class Probes:
         self._exec_pipes: dict[str, int] = {}
 
     def start(self, fields: dict[str, Any], now: float) -> None:
-        """Carry out a probe. The id of one that is running already changes nothing."""
+        """Carry out a probe. The id of one that is running already changes nothing; timeout 0: it has none."""
         probe_id, task, timeout = fields.pop("id"), fields.pop("task"), fields.pop("timeout")
         if probe_id in self._running:
             return
         command = Command(**fields)
-        probe = Probe(probe_id, task, command.marker, now, now + timeout)
+        probe = Probe(probe_id, task, command.marker, now, now + timeout if timeout > 0 else INFINITY)
         if self._refused(task):
             probe.error = BEING_KILLED
         elif len(self._running) >= _MAX_RUNNING:
@@ -105,7 +105,10 @@ class Probes:
         if probe.over:
             return
         error = spawn.exec_error(self._exec_pipes[probe.id])
-        if error:
+        if error and probe.code in child.NOT_RUNNABLE:
+            # As with a shell: the command has failed, not the probe.
+            probe.keep(error.encode())
+        elif error:
             probe.error, probe.code, probe.signal = error, None, None
         self._listen(probe, _DRAIN)
         self._answer(probe)
@@ -116,6 +119,13 @@ class Probes:
         os.close(self._exec_pipes.pop(probe.id))
         del self._running[probe.id]
         self._tell(probe.answer(linux.now()))
+
+    def stop(self, probe_id: str, now: float) -> None:
+        """Kill one probe, if it is running."""
+        probe = self._running.get(probe_id)
+        if probe is not None:
+            probe.cancelled = True
+            self._kill(probe, now)
 
     def cancel(self, now: float, task: str | None = None) -> None:
         """Kill the running probes of a task, or all."""
@@ -140,7 +150,7 @@ class Probes:
         found = tree.members(
             tree.snapshot(),
             os.getpid(),
-            owned=lambda top: top == probe.pid,
+            owned=lambda top: top == probe.pid or self._left_by(probe, top),
             excluded=(),
             pinned_sids={probe.pid},
             markers={probe.marker},
@@ -151,6 +161,10 @@ class Probes:
             probe.error = probe.error or error
         # Last: if it could not be looked for, it is still due.
         probe.due = now + _LAST_WAIT
+
+    def _left_by(self, probe: Probe, pid: int) -> bool:
+        owner = self._family.children.get(pid)
+        return isinstance(owner, Orphan) and owner.origin is probe
 
     def due(self) -> float:
         """When `tick` has something to do."""

@@ -79,7 +79,7 @@ class Probe:
         self.pipe = -1
         self.started = started
         self.due = due
-        """When it is killed; once it was killed: when it is given up."""
+        """When it is killed (infinity: never); once it was killed: when it is given up."""
         self.output = bytearray()
         self.code: int | None = None
         self.signal: int | None = None

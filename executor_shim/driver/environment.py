@@ -22,6 +22,8 @@ _UNITS = {
     "days": 86400.0,
     "weeks": 604800.0,
 }
+# 64 bits of nanoseconds, seconds (Mesos: duration grammar).
+_MAX_DURATION = 9_223_372_036.0
 # Mesos: agent flag --executor_shutdown_grace_period.
 _SHUTDOWN_GRACE = 5.0
 # Mesos: agent flag --recovery_timeout.
@@ -89,13 +91,17 @@ def parse_duration(text: str) -> float:
     """Seconds of a Mesos duration such as `90secs` or `1.0625days`.
 
     Raises:
-        ValueError: Not `NUMBER UNIT` written together, with a unit of ns, us, ms, secs, mins, hrs, days, weeks.
+        ValueError: Not `NUMBER UNIT` written together, with a unit of ns, us, ms, secs, mins, hrs, days, weeks; or more
+            than 64 bits of nanoseconds can say.
     """
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit = text[len(digits) :]
     if unit not in _UNITS or not digits.replace(".", "", 1).isdigit() or not digits.isascii():
         raise ValueError(f"expected a number and one of {', '.join(_UNITS)}, got {text!r}")
-    return float(digits) * _UNITS[unit]
+    seconds = float(digits) * _UNITS[unit]
+    if seconds > _MAX_DURATION:
+        raise ValueError(f"expected at most {_MAX_DURATION:.0f} s, got {text[:40]!r}")
+    return seconds
 
 
 def _required(environ: Mapping[str, str], name: str) -> str:

@@ -18,6 +18,31 @@ _LOG = logging.getLogger(__name__)
 EXIT_MARGIN = 0.5
 # Who reads a log when the last task ends gets the rest of it, as far as that can be read in this time.
 READING_SECS = 5.0
+# An executor that never had a task waits at least so long for it, from SUBSCRIBED on: the agent makes room for the task
+# first (Mesos: the registration timeout, in which an agent expects an executor to be ready, is as long).
+FIRST_TASK_SECS = 60.0
+# The last event of an executor that is about to go may be long, and its agent may have died in the middle of it.
+LAST_EVENT_SECS = 10.0
+
+
+def linger_secs(
+    linger: float, *, had_tasks: bool, shutdown: bool, subscribed: bool, reading: float = 0.0
+) -> float | None:
+    """Seconds that an executor without living tasks stays; None: for ever. Pure.
+
+    Args:
+        linger: `--linger`; 0: it goes with its last task, and waits for its first one as long as the agent lets it.
+        had_tasks: A task has come at some time.
+        shutdown: Everything has to end.
+        subscribed: The event stream stands.
+        reading: Seconds for whoever still reads a log.
+    """
+    if shutdown:
+        return 0.0
+    if had_tasks:
+        return max(linger, reading)
+    # Without a stream no task can come: then the agent's return decides, or that it is gone for good.
+    return max(linger, FIRST_TASK_SECS) if linger and subscribed else None
 
 
 class ExitPlan:
@@ -61,19 +86,47 @@ class ExitPlan:
             elif failsafe_at is not None:
                 alarms.append(failsafe_at)
         open_tasks = [task for task in hub.book.tasks.values() if not self._is_over(task)]
-        if open_tasks or not (hub.book.launches or hub.book.shutdown):
+        linger = self._linger()
+        if open_tasks or linger is None:
             self._idle_since = None
         else:
             self._idle_since = self._idle_since or now
-            reading = READING_SECS if hub.peers.runner.inquiries.reading else 0.0
-            linger = 0.0 if hub.book.shutdown else max(hub.options.linger, reading)
             if now >= self._idle_since + linger:
+                if self._last_moment(self._idle_since + linger, now):
+                    return
                 missing = not self._given_up.isdisjoint(hub.book.tasks)
                 self._end(int(missing), "acknowledgements are missing" if missing else "all tasks are over")
                 return
             alarms.append(self._idle_since + linger)
         if alarms:
             self._alarm = asyncio.get_running_loop().call_later(max(min(alarms) - now, 0.0), self.review)
+
+    def _linger(self) -> float | None:
+        """Seconds that an executor without living tasks stays; None: for ever."""
+        hub = self._hub
+        reading = READING_SECS if hub.peers.runner.inquiries.reading else 0.0
+        return linger_secs(
+            hub.options.linger,
+            had_tasks=hub.book.had_tasks,
+            shutdown=hub.book.shutdown is not None,
+            subscribed=hub.subscription.subscribed_at is not None,
+            reading=reading,
+        )
+
+    def _last_moment(self, due: float, now: float) -> bool:
+        """Takes what has come in the last moment; whether the executor has to stay for it."""
+        if self._hub.book.shutdown is not None:
+            return False
+        partial = self._hub.subscription.read_waiting()
+        if self._hub.done.is_set():
+            return True
+        if not all(map(self._is_over, self._hub.book.tasks.values())):
+            self.review()
+            return True
+        if partial and now < due + LAST_EVENT_SECS:
+            self._alarm = asyncio.get_running_loop().call_later(due + LAST_EVENT_SECS - now, self.review)
+            return True
+        return False
 
     def fail(self, why: str) -> None:
         """The container has to be destroyed: statuses would lie."""

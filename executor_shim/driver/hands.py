@@ -52,7 +52,7 @@ class Listener(Protocol):
         """Nothing of the task is left, or it is stuck."""
 
     def on_command_probe(self, message: dict[str, Any]) -> None:
-        """A command probe has ended."""
+        """A command probe has ended, or was refused."""
 
     def on_terminate(self, deadline: float) -> None:
         """The coordinator was told to end everything (SIGTERM)."""
@@ -103,6 +103,10 @@ class Hands:
     def stop_run(self, key: str, process: str, run: int) -> None:
         """SIGKILL to one run; it is never started if it has not been yet."""
         self.send({"op": "stop", "task": key, "process": process, "run": run})
+
+    def stop_probe(self, name: str) -> None:
+        """SIGKILL to a command probe that nobody waits for any more."""
+        self.send({"op": "stop_probe", "id": name})
 
     def limit(self, key: str, at: float) -> None:
         """Everything of the task is killed at `at`, whatever the driver does; an empty key means all tasks."""
@@ -171,6 +175,8 @@ class Hands:
             self._listener.on_terminate(float(message["deadline"]))
         elif event == "error":
             _LOG.error("coordinator refused %s: %s", message.get("op"), message.get("error"))
+            if message.get("op") == "probe" and "id" in message:
+                self._listener.on_command_probe(message)
 
     def _state(self, message: dict[str, Any]) -> None:
         self.boot_id = message["boot_id"]

@@ -11,7 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from executor_shim.driver import ends, statuses
+from executor_shim.driver import ends, statuses, strays
 from executor_shim.driver.agent.delivery import Delivery
 from executor_shim.driver.agent.events import AgentEvents
 from executor_shim.driver.agent.subscription import Subscription
@@ -92,38 +92,51 @@ class Hub:
         self.subscription.start(stream, adopted=adopted)
         async with asyncio.TaskGroup() as group:
             workers = [group.create_task(self.delivery.run())]
-            workers += [group.create_task(link.run()) for link in self.peers.links]
+            links = [group.create_task(link.run()) for link in self.peers.links]
             self.watchman.review_all()
             self.groups.review_all()
             self.exit_plan.review()
             await self.done.wait()
-            for worker in workers:
+            await self.peers.farewell(links)
+            for worker in workers + links:
                 worker.cancel()
 
     # What the agent wants
 
     def launch(self, task_id: str, info: bytes) -> None:
         """A task has come. LAUNCH of a live id is a duplicate."""
-        if self.book.shutdown is not None or self.book.live_task(task_id) is not None:
+        if self.book.shutdown is not None or not self.book.takes(task_id):
             return
-        task = self.book.launch(task_id, info, boottime())
-        self.peers.launch(task)
-        self.watchman.review(task)
+        self._launch([(task_id, info)], group=False)
 
     def launch_group(self, infos: Sequence[tuple[str, bytes]]) -> None:
         """Tasks have come together: (task id, TaskInfo). Those that live already are duplicates."""
-        new = [(task_id, info) for task_id, info in infos if self.book.live_task(task_id) is None]
+        new = [(task_id, info) for task_id, info in infos if self.book.takes(task_id)]
         if self.book.shutdown is not None or not new:
             return
-        for task in self.book.launch_group(new, boottime()):
+        self._launch(new, group=True)
+
+    def _launch(self, infos: Sequence[tuple[str, bytes]], *, group: bool) -> None:
+        now = boottime()
+        replaces = any(self.book.live_task(task_id) is not None for task_id, _ in infos)
+        tasks = self.book.launch_group(infos, now) if group else [self.book.launch(*infos[0], now)]
+        for task in tasks:
             self.peers.launch(task)
             self.watchman.review(task)
+        if replaces:
+            # What an older task of the id still waited for is not awaited any more.
+            self.delivery.plan.keep(self.book.outbox)
+            self.exit_plan.review()
 
     def kill(self, task_id: str, grace: float | None) -> None:
         """KILL: the task's own grace period unless the event brings one."""
         task = self.book.live_task(task_id)
-        if task is None or task.latch is not None:
-            _LOG.info("KILL for a task that is over or unknown")
+        if task is None:
+            if strays.answer_kill(self.book, task_id, self.environment.executor_id):
+                self.delivery.kick()
+            return
+        if task.latch is not None:
+            _LOG.info("KILL for a task that is over")
             return
         now = boottime()
         total = grace if grace is not None else self.peers.total_grace(task)
@@ -152,6 +165,7 @@ class Hub:
         """Tells the runner that the task has to end, and why."""
         end = EndRequest(cause, len(task.ends) + 1, grace, deadline, message, boottime())
         self.book.request_end(task, end)
+        self.prober.task_ends(task)
         self.peers.end(task, end)
         self.groups.drop(task)
         self.watchman.review(task)
@@ -166,6 +180,7 @@ class Hub:
         if task is not None:
             self.peers.acknowledged(task, uuid)
             if update.terminal:
+                self.delivery.plan.keep(self.book.outbox)
                 self.watchman.review(task)
                 self.exit_plan.review()
 
@@ -194,6 +209,8 @@ class Hub:
         self.watchman.seen_alive(key, state.alive, boottime())
         task = self.book.tasks.get(key)
         if task is None:
+            # The coordinator had not heard yet that it is forgotten.
+            self.hands.tasks.pop(key, None)
             return
         self.peers.hands(task, state.to_pb(runs))
         if state.stuck:
@@ -227,6 +244,8 @@ class Hub:
         """The runner's newest word goes to the other two, when the task's group is decided."""
         first, held = not task.task_state, self.groups.keeps_back(task, state)
         self.book.set_task_state(task, state.SerializeToString())
+        if state.end_cause:
+            self.prober.task_ends(task)
         if held:
             self.groups.review(task)
         elif first:
@@ -281,17 +300,19 @@ class Hub:
             self.exit_plan.review()
         return uuid
 
-    def report_fallback(self, task: Task, state: str, message: str) -> None:
+    def report_fallback(self, task: Task, state: str, message: str, reason: str = "") -> None:
         """A status from the driver's own table."""
         _LOG.warning("task %s: %s without the reporter: %s", task.key, state, message)
         n = sum(1 for entry in task.accepted if not entry.epoch) + 1
-        self.accept(task, statuses.fallback(task.task_id, state, message), "", n)
+        self.accept(task, statuses.fallback(task.task_id, state, message, reason), "", n)
         if task.latch is None or task.latch.origin != DRIVER:
             raise AssertionError("a fallback status ends the task")
 
     def forget(self, task: Task) -> None:
         """Nothing is left of a task whose end the agent has acknowledged."""
         self.lifecycles.cancel(task.key)
+        self.watchman.forget(task.key)
+        self.prober.forget(task)
         self.peers.forget(task)
         self.hands.forget(task.key)
         self.book.forget(task)

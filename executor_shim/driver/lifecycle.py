@@ -7,7 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 from executor_shim.driver.clock import boottime
-from executor_shim.driver.probes.http import connect, request_head
+from executor_shim.driver.probes import loopback
+from executor_shim.driver.probes.results import NoAnswer, NotMade
+from executor_shim.driver.probes.target import request_head
 from trivet.runner.v1 import runner_pb2
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Lifecycles:
         answered = False
         try:
             async with asyncio.timeout(order.until - boottime()):
-                reader, writer = await connect(order.port)
+                reader, writer = await asyncio.open_connection(sock=await loopback.connect(order.port))
                 try:
                     writer.write(request_head("POST", order.port, order.path, "Content-Length: 0"))
                     await writer.drain()
@@ -60,7 +62,7 @@ class Lifecycles:
                     writer.close()
         except TimeoutError:
             why = "no answer in time"
-        except (_NotHttp, OSError) as error:
+        except (_NotHttp, NoAnswer, NotMade, OSError) as error:
             # asyncio has words of its own for what the kernel says.
             why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from executor_shim.driver.environment import Environment
     from executor_shim.driver.options import Options
     from trivet.runner.v1 import runner_pb2
@@ -15,14 +17,8 @@ _USER_NAMES = ("USER", "LOGNAME")
 def start_command(key: str, start: runner_pb2.Start, environment: Environment, options: Options) -> dict[str, Any]:
     """The coordinator's command: environment and logging filled in.
 
-    The environment is the executor's where `--preserve-env` says so, then what the runner wants, and always a PATH. The
-    user's names are never inherited, as they may be those of whoever started the agent: where the runner names no user,
-    the coordinator says who it is (Thermos: HOME, USER, LOGNAME, PATH, with and without preserve_env).
     What the task says of its logger wins over the executor's options (Thermos: Process.logger, flags, defaults).
     """
-    inherited = environment.inherited if options.preserve_env else {}
-    env = {**{name: value for name, value in inherited.items() if name not in _USER_NAMES}, **start.env}
-    env.setdefault("PATH", environment.path)
     logging = start.logging
     file, console, limit, backups = logging.file, logging.console, logging.log_size, logging.backups
     if not start.HasField("logging"):
@@ -36,7 +32,7 @@ def start_command(key: str, start: runner_pb2.Start, environment: Environment, o
         "process": start.process,
         "run": start.run,
         "argv": list(start.argv),
-        "env": env,
+        "env": environment_of(start.env, environment, options),
         "cwd": start.cwd,
         "user": start.user,
         "stdout": start.stdout if file else "",
@@ -45,3 +41,15 @@ def start_command(key: str, start: runner_pb2.Start, environment: Environment, o
         "sandbox": environment.sandbox,
         "logging": {"console": console, "limit": limit if file else 0, "backups": backups},
     }
+
+
+def environment_of(wanted: Mapping[str, str], environment: Environment, options: Options) -> dict[str, str]:
+    """The executor's environment where `--preserve-env` says so, then what is wanted, and always a PATH.
+
+    The user's names are never inherited, as they may be those of whoever started the agent: where nobody names a user,
+    the coordinator says who it is (Thermos: HOME, USER, LOGNAME, PATH, with and without preserve_env).
+    """
+    inherited = environment.inherited if options.preserve_env else {}
+    env = {**{name: value for name, value in inherited.items() if name not in _USER_NAMES}, **wanted}
+    env.setdefault("PATH", environment.path)
+    return env

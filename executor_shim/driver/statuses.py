@@ -17,6 +17,8 @@ _RANKS = {
     **dict.fromkeys(TERMINAL_STATES, 4),
 }
 
+MAX_MESSAGE_BYTES = 1024
+
 _Result = mesos_pb2.CheckStatusInfo
 # "No result" of a check; the agent refuses one without the message of its type.
 _CHECK_RESULTS: dict[int, mesos_pb2.CheckStatusInfo] = {
@@ -78,6 +80,24 @@ def finished(status: mesos_pb2.TaskStatus, *, executor_id: str, uuid: bytes, now
     return update.SerializeToString()
 
 
-def fallback(task_id: str, state: str, message: str) -> mesos_pb2.TaskStatus:
-    """A status from the driver's own table."""
-    return mesos_pb2.TaskStatus(task_id=mesos_pb2.TaskID(value=task_id), state=state, message=message)
+def completion_limit(info: bytes) -> float:
+    """`max_completion_time` of a serialised TaskInfo, seconds; 0: it has none."""
+    task = mesos_pb2.TaskInfo.FromString(info)
+    # Mesos' master refuses negative ones. A limit of 0 is one all the same: the task ends as soon as it has begun.
+    return max(task.max_completion_time.nanoseconds / 1e9, 1e-9) if task.HasField("max_completion_time") else 0.0
+
+
+def fallback(task_id: str, state: str, message: str, reason: str = "") -> mesos_pb2.TaskStatus:
+    """A status from the driver's own table; `message` may hold what others have said."""
+    return mesos_pb2.TaskStatus(
+        task_id=mesos_pb2.TaskID(value=task_id), state=state, message=one_line(message), reason=reason or None
+    )
+
+
+def one_line(text: str) -> str:
+    """Text as a status may carry it: one line of at most MAX_MESSAGE_BYTES bytes (Mesos: message conventions)."""
+    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    encoded = clean.encode()
+    if len(encoded) <= MAX_MESSAGE_BYTES:
+        return clean
+    return encoded[: MAX_MESSAGE_BYTES - 3].decode(errors="ignore") + "..."

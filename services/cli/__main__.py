@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CANNOT_START = 2
 # Packages of the extras; what a bare `pip install trivet` has is enough for the executor alone.
-OPTIONAL = frozenset({"grpc_health", "grpc_reflection", "psutil", "rich", "tenacity", "thrift"})
+OPTIONAL = frozenset({"grpc_health", "grpc_reflection", "prometheus_client", "psutil", "rich", "tenacity", "thrift"})
 _AGENT_NEEDS = ("grpc_health", "grpc_reflection", "psutil", "tenacity")
 
 

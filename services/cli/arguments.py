@@ -13,6 +13,8 @@ from services.cli.tasks import arguments as tasks
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+# They take no command, and a task's id may begin with a dash.
+_ABOUT_TASKS = tasks.VERBS | {"watch"}
 _PORT = re.compile(r"([\w\-./]+)[:=]([0-9]{1,5})")
 
 _RUN_TEXT = """\
@@ -65,14 +67,14 @@ With --json each line on stdout is an object, one for each FILE. Command lines a
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Reads the command line; prints help or an error and raises SystemExit where due.
 
-    Everything behind the first `--` is the command, whatever it looks like.
+    Everything behind the first `--` is the command, whatever it looks like; of a verb about tasks, it is ids.
     """
     words = list(argv)
     if words[:1] == ["agent"]:
         # All of it is the agent's, `--help` too.
         return argparse.Namespace(verb="agent", flags=words[1:])
     command: list[str] | None = None
-    if "--" in words:
+    if "--" in words and words[0] not in _ABOUT_TASKS:
         split = words.index("--")
         words, command = words[:split], words[split + 1 :]
     parser, commands = _parser()

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from services.cli import checks
 from services.cli.plantree import tree
 from services.cli.views.texts import printable
 from services.common.task import Graph
@@ -85,7 +86,7 @@ def _facts(examined: Examined, loaded: LoadedTask) -> Iterator[tuple[str, str]]:
     yield "user", printable(loaded.user) or "whoever the executor is"
     if examined.ports:
         yield "ports", ", ".join(f"{name} {_number(number)}" for name, number in sorted(examined.ports.items()))
-    yield "health", _health(examined, loaded)
+    yield from checks.facts(examined)
     yield "lifecycle", _lifecycle(examined, loaded)
     yield "limits", ", ".join(_limits(task))
     yield "end", f"{task.finalization_wait} s for ending everything{_finals(task)}"
@@ -97,15 +98,6 @@ def _number(number: int | None) -> str:
 
 def _finals(task: task_pb2.ThermosTask) -> str:
     return " and the final processes" if any(process.final for process in task.processes) else ""
-
-
-def _health(examined: Examined, loaded: LoadedTask) -> str:
-    config = loaded.health
-    if config is None:
-        return "HTTP if the agent assigns a port `health`" if examined.health_by_port else "none"
-    shell = config.health_checker.HasField("shell")
-    what = "a shell command" if shell else f"GET {config.health_checker.http.endpoint} on port health"
-    return f"{what}, every {config.interval_secs:g} s, after {config.initial_interval_secs:g} s"
 
 
 def _lifecycle(examined: Examined, loaded: LoadedTask) -> str:
@@ -183,15 +175,11 @@ def as_object(file: str, examined: Examined) -> dict[str, Any]:
         "name": loaded.name,
         "user": loaded.user or None,
         "ports": dict(examined.ports),
-        "health": None if loaded.health is None else "shell" if _is_shell(loaded) else "http",
+        **checks.as_objects(examined),
         "lifecycle": None if lifecycle is None else [{"path": path, "wait": wait} for path, wait in lifecycle.steps],
         "limits": {name: getattr(task, name) for name in ("max_failures", "max_concurrency", "finalization_wait")},
         "plan": [_process(process, graph.predecessors[process.name]) for process in task.processes],
     }
-
-
-def _is_shell(loaded: LoadedTask) -> bool:
-    return loaded.health is not None and loaded.health.health_checker.HasField("shell")
 
 
 def _process(process: task_pb2.Process, after: Sequence[str]) -> dict[str, Any]:

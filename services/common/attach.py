@@ -27,6 +27,8 @@ PROTOCOL = 1
 VERSION = "0.1.0"
 # Unsent messages until a driver counts as stuck; it says Hello again when it is back.
 QUEUE_LIMIT = 50_000
+# Seconds for a message on its way when the stream is ended; a frozen driver does not take it.
+_LAST_WRITE = 0.5
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -43,6 +45,7 @@ class Session(Generic[Out]):
         self.queue: asyncio.Queue[Out] = asyncio.Queue()
         self.ending: tuple[grpc.StatusCode, str] | None = None
         self.task: asyncio.Task[None] | None = None
+        self.writing = False
 
     def send(self, message: Out) -> None:
         """Queues a message; messages to a stream that has ended are dropped, as the next Hello heals that."""
@@ -117,9 +120,11 @@ class AttachHub(Generic[In, Out]):
             _LOG.exception("message could not be handled", extra={"fields": {"executor": session.executor.executor_id}})
             session.ending = (grpc.StatusCode.INTERNAL, "the service failed on a message; see its log")
         finally:
-            writer.cancel()
             self._detach(session)
+            if session.ending is None:
+                writer.cancel()
         if session.ending is not None:
+            await _settled(writer, session)
             await context.abort(*session.ending)
 
     def close(self) -> None:
@@ -184,8 +189,20 @@ class AttachHub(Generic[In, Out]):
 
     async def _write(self, session: Session[Out], context: grpc.aio.ServicerContext[Any, Any]) -> None:
         try:
-            while True:
-                await context.write(await session.queue.get())
+            while session.alive:
+                message = await session.queue.get()
+                session.writing = True
+                await context.write(message)
+                session.writing = False
         except (grpc.RpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
             # The stream is over; the reading side notices, too.
             session.end(grpc.StatusCode.UNAVAILABLE, "the driver is gone")
+
+
+async def _settled(writer: asyncio.Future[None], session: Session[Any]) -> None:
+    """Ends the writer; a write that has begun is waited for, as gRPC takes no status before it is over."""
+    try:
+        if session.writing:
+            await asyncio.wait([writer], timeout=_LAST_WRITE)
+    finally:
+        writer.cancel()

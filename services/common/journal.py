@@ -7,6 +7,7 @@ host may take the last 50 ms, and the tasks with them, so nothing waits for the 
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from services.common.frames import MAGIC, MAX_PAYLOAD, JournalCorrupt, JournalVersion, frame, offset_of, parse
@@ -110,7 +111,7 @@ class Journal:
         """
         fd = _open(path, _APPEND, descriptors)
         try:
-            data = _read_all(fd)
+            data = _read_all(path, fd)
             payloads, end = parse(path, data, keep_first=keep_first)
             if end != len(data):
                 os.ftruncate(fd, end)
@@ -245,7 +246,7 @@ def read(path: str) -> tuple[list[bytes], int]:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        data = _read_all(fd)
+        data = _read_all(path, fd)
     finally:
         os.close(fd)
     return parse(path, data)
@@ -255,7 +256,10 @@ def _open(path: str, flags: int, descriptors: Descriptors | None) -> int:
     return os.open(path, flags, 0o600) if descriptors is None else descriptors.open(path, flags, 0o600)
 
 
-def _read_all(fd: int) -> bytes:
+def _read_all(path: str, fd: int) -> bytes:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        # A device may have no end.
+        raise JournalCorrupt(path, 0, "not a regular file")
     # A journal is mostly read in one piece; the last, empty piece says that it was all.
     pieces = []
     while piece := os.read(fd, max(os.fstat(fd).st_size, 1 << 16)):

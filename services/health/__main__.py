@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from services.common import server
-from services.health.service import HealthService
+from services.health.service import HealthService, add_options
 
 
 def main() -> int:
@@ -15,6 +15,7 @@ def main() -> int:
         name="health",
         description="Decides when Trivet's tasks are probed, and what the results mean.",
         build=HealthService,
+        add_options=add_options,
     )
 
 

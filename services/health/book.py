@@ -8,26 +8,30 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import random
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import grpc
 
 from services.common.keys import Executor, TaskKey
 from services.common.watch import Broadcast
-from services.health import checks, hearsay, interpret, model
-from services.health.entry import Checked, Entry, Timer, recorded
+from services.health import checks, hearsay, interpret, model, shown, verdict
+from services.health.entry import Checked, Entry
+from services.health.history import Recorded
 from services.health.records import Header
-from services.health.spec import spec_of_info
+from services.health.spec import specs_of_info
+from services.health.timing import boot_clock, evenly
 from trivet.health.v1 import health_pb2
 from trivet.link.v1 import link_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from services.common.attach import Session
+    from services.health.entry import Observer, Timer
+    from services.health.model import Kind
     from services.health.store import Store
+    from services.health.timing import Schedule
 
     HealthSession = Session[health_pb2.AttachResponse]
 
@@ -35,18 +39,6 @@ _LOG = logging.getLogger(__name__)
 # A task whose driver stays away is dropped; should it come back, it tells what it remembers.
 FORGET_AFTER = 3600.0
 _SWEEP_EVERY = 600.0
-
-
-def boot_clock() -> float:
-    """CLOCK_BOOTTIME, seconds: goes on over restarts of the service and suspends of the host."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-class Schedule(Protocol):
-    """`loop.call_later`."""
-
-    def __call__(self, delay: float, callback: Callable[[], object], /) -> Timer:
-        """Calls `callback` in `delay` seconds."""
 
 
 class Book:
@@ -57,26 +49,35 @@ class Book:
         store: Store,
         schedule: Schedule,
         *,
+        aurora_rule: str = "time",
         clock: Callable[[], float] = boot_clock,
-        jitter: Callable[[], float] = random.random,
+        wall_clock: Callable[[], float] = time.time,
+        spread: Callable[[], float] | None = None,
+        observe: Observer | None = None,
     ) -> None:
         """Makes an empty book; `replay` fills it.
 
         Args:
             store: Journals.
             schedule: Calls back later.
+            aurora_rule: Of new tasks whose Aurora configuration names no rule: `time` or `attempts`.
             clock: CLOCK_BOOTTIME, seconds.
-            jitter: A number from 0 to 1, to spread first probes after a start of the service.
+            wall_clock: Seconds since 1970, only for people.
+            spread: Numbers from 0 to 1, to spread overdue probes.
+            observe: Hears of all attempts.
         """
         self._store = store
         self._schedule = schedule
-        self._clock = clock
-        self._jitter = jitter
+        self._aurora_rule = aurora_rule
+        self.clock = clock
+        self._wall_clock = wall_clock
+        self._spread = spread or evenly()
+        self._observe = observe
         self._entries: dict[TaskKey, Entry] = {}
         # Tasks that were asked for with NeedTask, with what the driver said of them.
         self._awaited: dict[TaskKey, link_pb2.HelloTask] = {}
         self._sweeper: Timer | None = None
-        self.changes: Broadcast[health_pb2.Check] = Broadcast()
+        self.changes: Broadcast[health_pb2.WatchChecksResponse] = Broadcast()
 
     def replay(self) -> None:
         """Reads the journals. Nobody is told anything.
@@ -84,11 +85,12 @@ class Book:
         Raises:
             OSError: The state directory cannot be used.
         """
-        now = self._clock()
-        for log, check in self._store.load():
-            key, spec = log.header.key, log.header.spec
-            checked = None if spec is None or check is None else Checked(spec, check)
-            self._entries[key] = Entry(key, log, checked, alone_since=now)
+        now = self.clock()
+        for log, task, histories in self._store.load():
+            key, specs = log.header.key, log.header.specs
+            checked = {spec.kind: Checked(spec, histories[spec.kind]) for spec in specs}
+            restored = None if task is None else verdict.restored(task, now)
+            self._entries[key] = Entry(key, log, restored, checked, alone_since=now)
         self._sweeper = self._schedule(_SWEEP_EVERY, self._sweep)
 
     def close(self) -> None:
@@ -96,24 +98,38 @@ class Book:
         if self._sweeper is not None:
             self._sweeper.cancel()
         for entry in self._entries.values():
-            _cancel(entry)
+            for checked in entry.checked.values():
+                checked.unschedule()
             entry.log.close()
         self._entries.clear()
 
-    def shown(self) -> list[health_pb2.Check]:
-        """All checks, in the order of their launches."""
-        return [shown for entry in self._entries.values() if (shown := entry.shown()) is not None]
+    def entries(self) -> Iterable[Entry]:
+        """All tasks, in the order of their launches."""
+        return self._entries.values()
 
-    def find(self, task_id: str) -> Entry | None:
-        """The newest launch of the task that has a check, those with a live driver first."""
-        found = [entry for entry in self._entries.values() if entry.key.task_id == task_id and entry.checked]
-        return max(found, key=lambda entry: (entry.session is not None, entry.key.launch), default=None)
+    def shown(self) -> list[health_pb2.Check]:
+        """All checks, in the order of their tasks' launches."""
+        now = self.clock()
+        return [shown.check_of(entry, kind, now) for entry in self._entries.values() for kind in entry.checked]
+
+    def snooze(self, entry: Entry, seconds: float) -> health_pb2.Check:
+        """Stops the probes of a task's health check for so long; 0: one is made now.
+
+        Returns:
+            The check as it is then.
+
+        Raises:
+            KeyError: The task has none.
+        """
+        now = self.clock()
+        self._apply(entry, model.Snooze(now + seconds if seconds > 0 else None), model.Kind.HEALTH)
+        return shown.check_of(entry, model.Kind.HEALTH, now)
 
     def on_hello(self, session: HealthSession, _hello: link_pb2.Hello, tasks: list[link_pb2.HelloTask]) -> None:
         """See `Handler`."""
         told = {TaskKey.of(task.key): task for task in tasks}
         for entry in list(self._entries.values()):
-            if entry.key not in told and _superseded(entry, session.executor):
+            if entry.key not in told and entry.superseded_by(session.executor):
                 self._drop(entry)
         for key, task in told.items():
             known = self._entries.get(key)
@@ -133,8 +149,9 @@ class Book:
                 self._launch(session, TaskKey.of(message.launch.key), message.launch.info)
             case "task_state" if self._own(session, message.task_state.key):
                 event = hearsay.event_of(message.task_state)
-                if event is not None:
-                    self._apply(TaskKey.of(message.task_state.key), event)
+                entry = self._entries.get(TaskKey.of(message.task_state.key))
+                if entry is not None and event is not None:
+                    self._apply(entry, event)
             case "result" if self._own(session, message.result.key):
                 self._result(message.result)
             case "forget" if self._own(session, message.forget.key):
@@ -151,9 +168,8 @@ class Book:
         for entry in self._entries.values():
             if entry.session is session:
                 entry.session = None
-                entry.alone_since = self._clock()
-                self._step(entry, model.Detached())
-                self._publish(entry)
+                entry.alone_since = self.clock()
+                self._apply(entry, model.Detached(), always=True)
         for key in [key for key in self._awaited if key.executor == session.executor]:
             del self._awaited[key]
 
@@ -166,12 +182,12 @@ class Book:
     def _launch(self, session: HealthSession, key: TaskKey, info: bytes) -> None:
         if key in self._entries:
             return
-        spec = spec_of_info(info, session.hello)
-        log = self._store.new(Header(key, hashlib.sha256(info).digest(), self._store.boot_id, spec))
-        checked = None if spec is None else Checked(spec, checks.new(spec.rule))
-        entry = Entry(key, log, checked, alone_since=self._clock())
+        specs = specs_of_info(info, session.hello, self._aurora_rule)
+        log = self._store.new(Header(key, hashlib.sha256(info).digest(), self._store.boot_id, specs))
+        task = verdict.Checks(0, {spec.kind: checks.new(spec.rule) for spec in specs}) if specs else None
+        entry = Entry(key, log, task, {spec.kind: Checked(spec) for spec in specs}, alone_since=self.clock())
         self._entries[key] = entry
-        log.save(None if checked is None else checked.check)
+        log.save(task, entry.histories)
         self._meet(entry, session, self._awaited.pop(key, None))
 
     def _meet(self, entry: Entry, session: HealthSession, task: link_pb2.HelloTask | None) -> None:
@@ -179,89 +195,95 @@ class Book:
         if entry.session is not None:
             self._step(entry, model.Detached())
         entry.session = session
-        if entry.checked is None:
+        if entry.task is None:
             session.send(health_pb2.AttachResponse(verdict=entry.verdict()))
             return
         for event in () if task is None else hearsay.events_of(task):
             self._step(entry, event)
-        self._step(entry, model.Attached(self._jitter()))
-        self._publish(entry)
+        self._apply(entry, model.Attached(self._spread()), always=True)
 
     def _result(self, result: health_pb2.ProbeResult) -> None:
-        key = TaskKey.of(result.key)
-        entry = self._entries.get(key)
-        if entry is not None and entry.checked is not None:
-            spec = entry.checked.spec
-            reading = interpret.read(spec.target, spec.timeout, result)
-            self._apply(key, model.Result(result.id, reading, result.latency_secs))
+        entry, kind = self._entries.get(TaskKey.of(result.key)), shown.kind_of(result.check)
+        if entry is None or kind not in entry.checked:
+            return
+        spec = entry.checked[kind].spec
+        reading = interpret.read(spec.target, spec.expected, spec.timeout, result, kind)
+        self._apply(entry, model.Result(result.id, reading, result.latency_secs), kind)
 
-    def _apply(self, key: TaskKey, event: model.Event) -> None:
-        entry = self._entries.get(key)
-        if entry is not None and self._step(entry, event):
-            self._publish(entry)
+    def _apply(self, entry: Entry, event: model.Event, kind: Kind | None = None, *, always: bool = False) -> None:
+        """Lets one event act, and tells operators if anything has changed (`always`: in any case)."""
+        changed = self._step(entry, event, kind)
+        if (changed or always) and self.changes.watched:
+            for each in entry.checked if kind is None else (kind,):
+                self._publish(entry, each)
 
-    def _step(self, entry: Entry, event: model.Event) -> bool:
-        """Lets one event act on one check; whether anything changed."""
-        checked = entry.checked
-        if checked is None:
+    def _publish(self, entry: Entry, kind: Kind, *, gone: bool = False) -> None:
+        check = shown.check_of(entry, kind, self.clock())
+        self.changes.publish(health_pb2.WatchChecksResponse(check=check, gone=gone))
+
+    def _tick(self, entry: Entry, kind: Kind) -> None:
+        checked = entry.checked[kind]
+        checked.timer = checked.wake = None
+        self._apply(entry, model.Tick(), kind)
+
+    def _step(self, entry: Entry, event: model.Event | verdict.Heard, kind: Kind | None = None) -> bool:
+        """Lets one event act on the checks of a task, or on one of them; whether anything changed."""
+        before = entry.task
+        if before is None:
             return False
-        now = self._clock()
-        before = checked.check
-        checked.check, actions = checks.step(before, checked.plan, event, now)
-        for action in actions:
-            self._do(entry, checked, action)
-        _cancel(entry)
-        wake = checks.wake_at(checked.check, checked.plan)
-        if wake is not None:
-            checked.timer = self._schedule(
-                max(wake - now, 0.0), functools.partial(self._apply, entry.key, model.Tick())
-            )
-        return checked.check is not before
+        now = self.clock()
+        entry.task, actions = verdict.step(before, entry.plans, event, now, kind)
+        for of, action in actions:
+            self._do(entry, of, action)
+        for each in entry.checked if kind is None else (kind,):
+            checked, wake = entry.checked[each], checks.wake_at(entry.task.of[each])
+            if wake != checked.wake:
+                checked.unschedule()
+                checked.wake = wake
+                if wake is not None:
+                    tick = functools.partial(self._tick, entry, each)
+                    checked.timer = self._schedule(max(wake - now, 0.0), tick)
+        return entry.task is not before
 
-    def _do(self, entry: Entry, checked: Checked, action: model.Action) -> None:
+    def _do(self, entry: Entry, kind: Kind, action: model.Action) -> None:
         match action:
-            case model.Save():
-                entry.log.save(checked.check)
-            case model.Note(reading, latency):
-                checked.history.append(recorded(reading, latency))
-            case model.SendVerdict() if entry.session is not None:
-                verdict = entry.verdict()
-                _LOG.info("verdict", extra=_about(entry.key, passed=verdict.passed, message=verdict.message))
-                entry.session.send(health_pb2.AttachResponse(verdict=verdict))
+            case model.Save(noted):
+                self._save(entry, kind, noted)
             case model.SendProbe(probe_id) if entry.session is not None:
-                entry.session.send(health_pb2.AttachResponse(probe=checked.spec.probe(entry.key, probe_id)))
+                probe = entry.checked[kind].spec.probe(entry.key, probe_id)
+                entry.session.send(health_pb2.AttachResponse(probe=probe))
+                if self._observe is not None:
+                    self._observe.probed(entry.checked[kind].spec)
+            case model.SendVerdict() if entry.session is not None:
+                told = entry.verdict()
+                _LOG.info("verdict", extra=_about(entry.key, passed=told.passed, message=told.message))
+                entry.session.send(health_pb2.AttachResponse(verdict=told))
+
+    def _save(self, entry: Entry, kind: Kind, noted: model.Noted | None) -> None:
+        checked, recorded = entry.checked[kind], None
+        if noted is not None:
+            reading = noted.reading
+            recorded = Recorded(self._wall_clock(), reading.meaning, reading.detail, noted.latency)
+            checked.history.append(recorded)
+            if self._observe is not None:
+                self._observe.noted(checked.spec, noted)
+        entry.log.save(entry.task, entry.histories, kind, recorded)
 
     def _drop(self, entry: Entry) -> None:
         self._step(entry, model.Ending())
-        self._publish(entry)
+        if self.changes.watched:
+            for kind in entry.checked:
+                self._publish(entry, kind, gone=True)
         del self._entries[entry.key]
         entry.log.delete()
 
     def _sweep(self) -> None:
-        now = self._clock()
+        now = self.clock()
         for entry in list(self._entries.values()):
             if entry.session is None and now - entry.alone_since > FORGET_AFTER:
                 _LOG.info("the driver has not come back; its task is dropped", extra=_about(entry.key))
                 self._drop(entry)
         self._sweeper = self._schedule(_SWEEP_EVERY, self._sweep)
-
-    def _publish(self, entry: Entry) -> None:
-        if self.changes.watched and (shown := entry.shown()) is not None:
-            self.changes.publish(shown)
-
-
-def _cancel(entry: Entry) -> None:
-    if entry.checked is not None and entry.checked.timer is not None:
-        entry.checked.timer.cancel()
-        entry.checked.timer = None
-
-
-def _superseded(entry: Entry, executor: Executor) -> bool:
-    """A Hello of `executor` that does not name the task means that it is over."""
-    if entry.key.executor == executor:
-        return True
-    # Another incarnation. The ids of an executor are no secret: nobody ends the checks of one that is attached now.
-    return entry.session is None and entry.key.executor[:2] == executor[:2]
 
 
 def _about(who: TaskKey | Executor, **more: object) -> dict[str, dict[str, object]]:

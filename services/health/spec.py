@@ -2,166 +2,197 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
 from mesos.v1 import mesos_pb2
-from services.common.task import HEALTH_PORT, InvalidTask, load
-from services.health.rules import RULES, Limits
+from services.common.task import InvalidTask, load
+from services.common.task.aurora_health import RULES as RULE_NAMES
+from services.common.task.checks import (
+    CommandTarget,
+    Expected,
+    HttpTarget,
+    Loopback,
+    Source,
+    Target,
+    describe,
+    type_of,
+)
+from services.common.task.environment import PROFILE, SANDBOX, environment_of, user_of
+from services.health.model import Kind
+from services.health.rules import Limits
+from services.health.spec_records import read_spec, write_spec
 from trivet.health.v1 import health_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from services.common.keys import TaskKey
-    from services.common.task import LoadedTask
+    from services.common.task import HealthCheck, LoadedTask, StatusCheck
     from trivet.link.v1 import link_pb2
 
-# A check that is due again at once would keep the container busy with nothing else.
-SHORTEST_INTERVAL = 0.1
-# `health_check_config.rule` -> name of the verdict rule.
-RULE_NAMES = {"time": "aurora-time"}
+SNOOZE_FILE = f"{SANDBOX}/.healthchecksnooze"
+"""Aurora: while it is there, the task's health is not checked."""
 
+MAX_REDIRECTS = 10
+"""Aurora: as many as its HTTP library follows."""
 
-@dataclass(frozen=True, slots=True)
-class HttpTarget:
-    """GET on the task's loopback. Empty body, status 0: does not matter."""
+LEAST_BODY = 4096
+"""Bytes of a body that are read where one is compared: enough to show what came instead."""
 
-    port: int
-    path: str
-    expected_body: str
-    expected_status: int
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"GET http://localhost:{self.port}{self.path}"
-
-
-@dataclass(frozen=True, slots=True)
-class ShellTarget:
-    """A command that has to exit with 0. `user` empty: the executor's own."""
-
-    command: str
-    user: str
-    env: Mapping[str, str]
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"shell command {self.command!r}"
+_KINDS = {Kind.HEALTH: health_pb2.CHECK_KIND_HEALTH, Kind.CHECK: health_pb2.CHECK_KIND_CHECK}
+_LOOPBACKS = {
+    Loopback.EITHER: health_pb2.LOOPBACK_UNSPECIFIED,
+    Loopback.IPV4: health_pb2.LOOPBACK_IPV4,
+    Loopback.IPV6: health_pb2.LOOPBACK_IPV6,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A task's health check. `timeout` in seconds, 0: none."""
+    """One check of a task. `timeout` in seconds, 0: none."""
 
-    target: HttpTarget | ShellTarget
+    kind: Kind
+    source: Source
+    target: Target
+    expected: Expected
     timeout: float
     limits: Limits
     rule: str
+    """Name of the verdict rule; fixed when the task comes."""
+    gates: bool
+    """RUNNING waits for it."""
+    user: str = ""
+    """Who runs commands; empty: the executor's own user."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """What commands have besides their own variables: what every process of the task has."""
+
+    @property
+    def type(self) -> str:
+        """What is probed with: `http`, `https`, `tcp` or `command`."""
+        return type_of(self.target)
+
+    def describe_target(self) -> str:
+        """What is probed, one line for people."""
+        return describe(self.target)
 
     def describe(self) -> str:
         """One line for people: what is probed and how often."""
         budget = f"timeout {self.timeout:g} s" if self.timeout else "no timeout"
-        return f"{self.target.describe()} every {self.limits.interval:g} s, {budget}"
+        return f"{self.describe_target()} every {self.limits.interval:g} s, {budget}"
 
     def probe(self, key: TaskKey, probe_id: int) -> health_pb2.Probe:
         """One attempt, for the driver."""
-        probe = health_pb2.Probe(key=key.to_pb(), id=probe_id, timeout_secs=self.timeout)
-        if isinstance(self.target, HttpTarget):
-            probe.http.port = self.target.port
-            probe.http.path = self.target.path
+        probe = health_pb2.Probe(key=key.to_pb(), id=probe_id, timeout_secs=self.timeout, check=_KINDS[self.kind])
+        if self.kind is Kind.HEALTH:
+            probe.snooze_file = SNOOZE_FILE
+        target = self.target
+        if isinstance(target, HttpTarget):
+            http = probe.http
+            http.port, http.path, http.tls = target.port, target.path, target.tls
+            for name in sorted(target.headers):
+                http.headers.add(name=name, value=target.headers[name])
+            http.loopback = _LOOPBACKS[target.loopback]
+            http.max_redirects = MAX_REDIRECTS
+            http.body_limit = _body_limit(self.expected.body)
+        elif isinstance(target, CommandTarget):
+            command = probe.command
+            command.argv[:] = target.argv
+            command.env.update({**self.env, **target.env})
+            command.cwd = SANDBOX
+            command.user = self.user
+            command.profile = PROFILE
         else:
-            probe.command.argv[:] = ["/bin/bash", "-c", self.target.command]
-            probe.command.env.update(self.target.env)
-            probe.command.cwd = "sandbox"
-            probe.command.user = self.target.user
+            probe.tcp.port, probe.tcp.loopback = target.port, _LOOPBACKS[target.loopback]
         return probe
 
     def to_json(self) -> dict[str, object]:
         """For the journal; `spec_of_json` reads it."""
-        kind = "http" if isinstance(self.target, HttpTarget) else "shell"
-        return {**dataclasses.asdict(self), "kind": kind}
+        return write_spec(self)
 
 
-def spec_of_info(info: bytes, hello: link_pb2.Hello) -> Spec | None:
-    """The health check of a serialised TaskInfo; None also for an invalid task, which the runner refuses.
+def _body_limit(expected: str) -> int:
+    # What is around the text does not count, and a letter may change its length with its case.
+    wanted = expected.strip()
+    return max(LEAST_BODY, 4 * len(wanted.encode())) if wanted else 0
+
+
+def specs_of_info(info: bytes, hello: link_pb2.Hello, aurora_rule: str) -> tuple[Spec, ...]:
+    """The checks of a serialised TaskInfo; none also for an invalid task, which the runner refuses.
 
     Args:
         info: As received.
         hello: The executor that runs it.
+        aurora_rule: What an Aurora configuration that names no rule gets: `time` or `attempts`.
     """
     try:
-        return spec_of_task(load(mesos_pb2.TaskInfo.FromString(info), hostname=hello.hostname), hello)
+        loaded = load(mesos_pb2.TaskInfo.FromString(info), hostname=hello.hostname)
     except (InvalidTask, DecodeError):
-        return None
+        return ()
+    return specs_of_task(loaded, hello, aurora_rule)
 
 
-def spec_of_task(loaded: LoadedTask, hello: link_pb2.Hello) -> Spec | None:
-    """The task's health check; None: it has none.
-
-    Shell wins over HTTP, and HTTP needs a port named `health` (Aurora: provider of health checks).
+def specs_of_task(loaded: LoadedTask, hello: link_pb2.Hello, aurora_rule: str) -> tuple[Spec, ...]:
+    """The task's checks, that for its health first.
 
     Args:
         loaded: The task, valid.
         hello: The executor that runs it.
+        aurora_rule: As in `specs_of_info`.
     """
-    config = loaded.health
-    if config is None:
-        return None
-    checker = config.health_checker
-    target: HttpTarget | ShellTarget
-    if checker.HasField("shell"):
-        target = _shell_target(checker.shell.shell_command, loaded, hello)
-    elif HEALTH_PORT in loaded.ports:
-        http = checker.http
-        target = HttpTarget(
-            loaded.ports[HEALTH_PORT], http.endpoint, http.expected_response, http.expected_response_code
-        )
-    else:
-        return None
-    interval = max(_seconds(config.interval_secs), SHORTEST_INTERVAL)
-    initial = 2 * interval if config.initial_interval_null else _seconds(config.initial_interval_secs)
+    user = user_of(loaded, hello.uid)
+    env = environment_of(hello.sandbox, user)
+    specs = []
+    if loaded.health is not None:
+        specs.append(_health_spec(loaded.health, RULE_NAMES[aurora_rule], user, env))
+    if loaded.check is not None:
+        specs.append(_check_spec(loaded.check, user, env))
+    return tuple(specs)
+
+
+def _health_spec(check: HealthCheck, default_rule: str, user: str, env: Mapping[str, str]) -> Spec:
     limits = Limits(
-        initial, interval, max(config.max_consecutive_failures, 0), max(config.min_consecutive_successes, 1)
+        initial_interval=check.grace,
+        interval=check.interval,
+        max_failures=check.max_failures,
+        min_successes=check.min_successes,
+        delay=check.delay,
     )
-    return Spec(target, _seconds(config.timeout_secs), limits, RULE_NAMES[config.rule])
+    return Spec(
+        kind=Kind.HEALTH,
+        source=check.source,
+        target=check.target,
+        expected=check.expected,
+        timeout=check.timeout,
+        limits=limits,
+        rule=check.rule or default_rule,
+        gates=check.gates,
+        user=user,
+        env=env,
+    )
 
 
-def _shell_target(command: str, loaded: LoadedTask, hello: link_pb2.Hello) -> ShellTarget:
-    # The same user as the task's processes: a role without root to switch with leaves the executor's own; a user that
-    # the task names itself is asked for, so that the refusal is seen.
-    user = loaded.user if hello.uid == 0 or loaded.task.task.user else ""
-    env = {"HOME": f"{hello.sandbox}/sandbox"}
-    if user:
-        env["USER"] = env["LOGNAME"] = user
-    return ShellTarget(command, user, env)
-
-
-def _seconds(value: float) -> float:
-    return value if math.isfinite(value) and value > 0 else 0.0
+def _check_spec(check: StatusCheck, user: str, env: Mapping[str, str]) -> Spec:
+    return Spec(
+        kind=Kind.CHECK,
+        source=Source.MESOS,
+        target=check.target,
+        expected=Expected(),
+        timeout=check.timeout,
+        limits=Limits(0.0, check.interval, 0, 1, check.delay),
+        rule="check",
+        gates=False,
+        user=user,
+        env=env,
+    )
 
 
 def spec_of_json(record: Mapping[str, object]) -> Spec:
-    """What `Spec.to_json` wrote.
+    """What `Spec.to_json` wrote, also what it wrote when a task had one check alone.
 
     Raises:
         ValueError: The record does not hold a check that this version knows.
     """
-    match record:
-        case {
-            "kind": ("http" | "shell") as kind,
-            "target": dict(target),
-            "timeout": int() | float() as timeout,
-            "limits": dict(limits),
-            "rule": str(rule),
-        } if rule in RULES:
-            try:
-                made = HttpTarget(**target) if kind == "http" else ShellTarget(**target)
-                return Spec(made, timeout, Limits(**limits), rule)
-            except TypeError as error:
-                raise ValueError(f"not a health check: {error}") from error
-    raise ValueError("not a health check that this version knows")
+    return Spec(**read_spec(record))

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from mesos.v1 import mesos_pb2
+from services.reporter.checks import status_of
 from services.reporter.mapping import TERMINAL_PHASES, TERMINAL_STATES, Situation, end_of
+from services.reporter.updates import Kind, Told, due_at, kind_of, news, next_kind
 from trivet.link.v1 import link_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-HEALTH_UPDATE_INTERVAL = 1.0
-"""Seconds between two RUNNING updates of a task: agents store and forward each one (Mesos: latest-state semantics)."""
 
 
 class Stage(enum.IntEnum):
@@ -56,8 +55,14 @@ class Step(NamedTuple):
     """One status to propose."""
 
     situation: Situation
-    detail: str
-    health_checked: bool
+    detail: str = ""
+    health_checked: bool = False
+    healthy: bool | None = None
+    """As health sees it now, for statuses about something else."""
+    check_status: mesos_pb2.CheckStatusInfo | None = None
+    """The newest result of the task's check; None: it has none, or there is nothing known of it."""
+    told: Told | None = None
+    """What updates have told when this status is out; None: what they have told before."""
 
 
 @dataclass(slots=True)
@@ -70,12 +75,20 @@ class Chain:
     framework: Framework = field(default_factory=Framework)
     ending: bool = False
     """An end was asked for or seen. From then on the task is never called RUNNING (again)."""
-    told_healthy: bool | None = None
-    """`healthy` of the newest RUNNING status."""
+    told: Told = field(default_factory=Told)
     running_at: float | None = None
     """When the newest RUNNING status was decided: CLOCK_BOOTTIME, seconds."""
     running_open: bool = False
-    """The newest RUNNING status has not been answered by the driver."""
+    """A RUNNING status has not been answered by the driver."""
+    newest: Kind | None = None
+    """What the newest update was about."""
+    unheard: dict[Kind, float] = field(default_factory=dict)
+    """When the newest update of a kind was decided, unless the agent has acknowledged it: CLOCK_BOOTTIME, seconds."""
+
+    @property
+    def told_healthy(self) -> bool | None:
+        """`healthy` of the newest status that was about it."""
+        return self.told.healthy
 
     def take_state(self, state: link_pb2.TaskState, *, whole: bool = False) -> bool:
         """Take in the runner's view; false when it is older than what is known.
@@ -101,23 +114,37 @@ class Chain:
     def take_accepted(self, states: Iterable[int], *, gated: bool) -> None:
         """Go on where an earlier reporter, whose journal is lost, had come to.
 
-        `states`: mesos.v1.TaskState numbers of all statuses that the driver has accepted, oldest first.
+        Args:
+            states: mesos.v1.TaskState numbers of all statuses that the driver has accepted, oldest first.
+            gated: The task is gated, and nothing but changes of `healthy` is told of it: see `updates.alternating`.
         """
         running = 0
         for state in states:
             self.stage = max(self.stage, stage_of(state))
             running += state == mesos_pb2.TASK_RUNNING
         # The first RUNNING of a gated task says healthy, and each later one the opposite of the one before it. Without
-        # a gate the first one says nothing, and what a second one said is unknown: it is told again, once.
-        self.told_healthy = running % 2 == 1 if gated and running else None
+        # a gate, or with other updates in between, what was told is unknown: it is told again, once.
+        self.told = self.told._replace(healthy=running % 2 == 1 if gated and running else None)
 
-    def advance(self, status: mesos_pb2.TaskStatus, at: float) -> None:
-        """A status was decided at `at` (CLOCK_BOOTTIME, seconds)."""
+    def advance(self, status: mesos_pb2.TaskStatus, at: float, told: Told | None = None) -> None:
+        """A status was decided.
+
+        Args:
+            status: The status.
+            at: When: CLOCK_BOOTTIME, seconds.
+            told: What updates have told now; None: the status alone says it (records of an earlier version).
+        """
         self.stage = max(self.stage, stage_of(status.state))
         if status.state == mesos_pb2.TASK_RUNNING:
             self.running_at = at
             self.running_open = True
-            self.told_healthy = status.healthy if status.HasField("healthy") else None
+            kind = kind_of(status)
+            if kind is not None:
+                self.newest = kind
+            if told is None and kind is not Kind.CHECK:
+                told = self.told._replace(healthy=status.healthy if status.HasField("healthy") else None)
+        if told is not None:
+            self.told = told
 
     def next_step(self, now: float) -> Step | None:
         """The status to propose now, if any. After `advance` there may be another one."""
@@ -125,21 +152,24 @@ class Chain:
             return None
         for row in TRANSITIONS:
             if self.stage in row.stages and row.when(self, self.state, now):
-                return row.say(self, self.state)
+                return self._complete(row.say(self, self.state, now), self.state)
         return None
+
+    def _complete(self, step: Step, state: link_pb2.TaskState) -> Step:
+        """The step with what every status may have to say, whatever it is about."""
+        verdict = self.verdict
+        return step._replace(
+            health_checked=state.health_checked or state.gated,
+            healthy=verdict.healthy if verdict is not None and verdict.HasField("healthy") else None,
+            check_status=None if verdict is None else status_of(verdict.check_result),
+            told=self.told if step.told is None else step.told,
+        )
 
     def next_wakeup(self, now: float) -> float | None:
         """When to ask for the next step again although nothing arrives: CLOCK_BOOTTIME, seconds."""
-        if self.stage is Stage.RUNNING and self.state is not None and _health_differs(self, self.state):
-            return self.running_due(now)
-        return None
-
-    def running_due(self, now: float) -> float:
-        """The earliest time for another RUNNING status: CLOCK_BOOTTIME, seconds."""
-        if self.running_at is None or self.running_at > now:
-            # A time ahead of the clock is of another boot: no reason to wait for it.
-            return now
-        return self.running_at + HEALTH_UPDATE_INTERVAL
+        if self.stage is not Stage.RUNNING or self.state is None:
+            return None
+        return min((due_at(self, kind, now) for kind in news(self, self.state)), default=None)
 
 
 def _refused(_: Chain, state: link_pb2.TaskState, __: float) -> bool:
@@ -160,21 +190,8 @@ def _may_run(chain: Chain, state: link_pb2.TaskState, _: float) -> bool:
     return not verdict.dead and (verdict.passed or not state.gated)
 
 
-def _health_differs(chain: Chain, state: link_pb2.TaskState) -> bool:
-    verdict = chain.verdict
-    return (
-        _health_checked(state)
-        and not chain.ending
-        # At most one RUNNING of a task is on its way: what flips meanwhile is told by the newest value alone.
-        and not chain.running_open
-        and verdict is not None
-        and verdict.HasField("healthy")
-        and verdict.healthy != chain.told_healthy
-    )
-
-
-def _health_changed(chain: Chain, state: link_pb2.TaskState, now: float) -> bool:
-    return _health_differs(chain, state) and now >= chain.running_due(now)
+def _update_due(chain: Chain, state: link_pb2.TaskState, now: float) -> bool:
+    return next_kind(chain, state, now) is not None
 
 
 def _being_killed(chain: Chain, state: link_pb2.TaskState, _: float) -> bool:
@@ -204,33 +221,40 @@ KILLING_CAUSES = frozenset(
 """Somebody ends the task. Not the completion time: that end has no grace, and Mesos' own executors skip KILLING."""
 
 
-def _health_checked(state: link_pb2.TaskState) -> bool:
-    return state.health_checked or state.gated
-
-
-def _say(situation: Situation) -> Callable[[Chain, link_pb2.TaskState], Step]:
-    def say(_: Chain, state: link_pb2.TaskState) -> Step:
-        return Step(situation, state.message, _health_checked(state))
+def _say(situation: Situation) -> Callable[[Chain, link_pb2.TaskState, float], Step]:
+    def say(_: Chain, state: link_pb2.TaskState, __: float) -> Step:
+        return Step(situation, state.message)
 
     return say
 
 
-def _say_running(_: Chain, state: link_pb2.TaskState) -> Step:
-    return Step(Situation.GATE_PASSED if state.gated else Situation.RUNNING, "", _health_checked(state))
-
-
-def _say_health(chain: Chain, state: link_pb2.TaskState) -> Step:
+def _say_running(chain: Chain, state: link_pb2.TaskState, _: float) -> Step:
+    if not state.gated:
+        return Step(Situation.RUNNING)
     verdict = chain.verdict or link_pb2.Verdict()
+    told = Told(healthy=True, reports=verdict.health_reports, changes=chain.told.changes)
+    if not verdict.health_reports:
+        return Step(Situation.GATE_PASSED, told=told)
+    # Only Mesos' rule counts reports: it is Mesos' health check that gates, and its first success that is told here.
+    return Step(Situation.GATE_PASSED_MESOS, verdict.message if verdict.healthy else "", told=told)
+
+
+def _say_update(chain: Chain, state: link_pb2.TaskState, now: float) -> Step:
+    verdict = chain.verdict or link_pb2.Verdict()
+    if next_kind(chain, state, now) is Kind.CHECK:
+        result = verdict.check_result
+        return Step(Situation.CHECK_CHANGED, result.message, told=chain.told._replace(changes=result.changes))
     situation = Situation.TURNED_HEALTHY if verdict.healthy else Situation.TURNED_UNHEALTHY
-    return Step(situation, verdict.message, _health_checked(state))
+    told = Told(verdict.healthy, verdict.health_reports, chain.told.changes)
+    return Step(situation, verdict.message, told=told)
 
 
-def _say_end(chain: Chain, state: link_pb2.TaskState) -> Step:
+def _say_end(chain: Chain, state: link_pb2.TaskState, _: float) -> Step:
     situation = end_of(state, partition_aware=chain.framework.partition_aware)
     detail = state.message
     if not detail and state.end_cause == link_pb2.END_CAUSE_UNHEALTHY and chain.verdict is not None:
         detail = chain.verdict.message
-    return Step(situation, detail, _health_checked(state))
+    return Step(situation, detail)
 
 
 class Transition(NamedTuple):
@@ -239,7 +263,7 @@ class Transition(NamedTuple):
     stages: tuple[Stage, ...]
     when: Callable[[Chain, link_pb2.TaskState, float], bool]
     to: Stage
-    say: Callable[[Chain, link_pb2.TaskState], Step]
+    say: Callable[[Chain, link_pb2.TaskState, float], Step]
 
 
 # The first row that holds is taken.
@@ -247,7 +271,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition((Stage.NEW,), _refused, Stage.OVER, _say_end),
     Transition((Stage.NEW,), _accepted, Stage.STARTING, _say(Situation.ACCEPTED)),
     Transition((Stage.STARTING,), _may_run, Stage.RUNNING, _say_running),
-    Transition((Stage.RUNNING,), _health_changed, Stage.RUNNING, _say_health),
+    Transition((Stage.RUNNING,), _update_due, Stage.RUNNING, _say_update),
     Transition((Stage.STARTING, Stage.RUNNING), _being_killed, Stage.KILLING, _say(Situation.BEING_KILLED)),
     Transition((Stage.STARTING, Stage.RUNNING, Stage.KILLING), _over, Stage.OVER, _say_end),
 )

@@ -13,12 +13,15 @@ from services.common.journal import JournalUnavailable
 from services.common.keys import TaskKey
 from services.common.logs import Occasional
 from services.common.watch import Broadcast
+from services.reporter import explain_view, explain_words
 from services.reporter import records as rec
 from services.reporter.chain import Framework
 from services.reporter.executors import Executors
-from services.reporter.mapping import StatusWriter
+from services.reporter.explain import stamped
 from services.reporter.task import ReportedTask
 from services.reporter.timers import Timers
+from services.reporter.updates import alternating
+from services.reporter.writer import StatusWriter
 from trivet.reporter.v1 import reporter_pb2
 
 if TYPE_CHECKING:
@@ -106,7 +109,9 @@ class Reporter:
         for key, said in told.items():
             task = self._executors.task(key) or self._open(key, said)
             task.chain.framework = _framework(hello)
-            self._note(task, task.hello(said))
+            lost_end = task.lost_end(said)
+            learned = task.trace.of_hello(said, hello.generation, lost_end, self._wall())
+            self._note(task, [*learned, *task.hello(said)])
             for entry in task.unanswered():
                 self._send(task, entry)
             self._decide(task)
@@ -136,9 +141,11 @@ class Reporter:
             return
         match kind:
             case "task_state":
-                task.chain.take_state(said)
+                if task.chain.take_state(said):
+                    self._note(task, task.trace.of_state(said, self._wall()))
             case "verdict":
-                task.chain.take_verdict(said)
+                if task.chain.take_verdict(said):
+                    self._note(task, task.trace.of_verdict(said, self._wall()))
             case "answer":
                 self._answer(task, said)
             case "acknowledged":
@@ -161,6 +168,9 @@ class Reporter:
             return
         self._start_lease(executor)
         for task in tasks:
+            # Without a journal there is nothing to explain, or the service is stopping.
+            if self._store.has_journal(task):
+                self._note(task, [explain_words.detached(self._wall())])
             self._publish(task)
 
     # What operators ask.
@@ -178,7 +188,20 @@ class Reporter:
                 found = task
         return None if found is None else self._view(found)
 
+    def explain(self, request: reporter_pb2.ExplainTaskRequest) -> reporter_pb2.ExplainTaskResponse:
+        """How a task came to its status, and what it waits for.
+
+        Raises:
+            UnknownTask: There is none.
+            AmbiguousTask: Several executors have a live one.
+        """
+        task = explain_view.choose(self._all(), request, self._attached)
+        return explain_view.explained(task, attached=self._attached(task), now=self._now(), wall=self._wall())
+
     # Inside.
+
+    def _attached(self, task: ReportedTask) -> bool:
+        return task.closed is None and self._executors.session(task.key.executor) is not None
 
     def _open(self, key: TaskKey, said: link_pb2.HelloTask | None) -> ReportedTask:
         # A fresh epoch for each journal: after the loss of one file, no ref is ever used for two different statuses.
@@ -186,7 +209,7 @@ class Reporter:
         if said is None:
             opened = rec.Opened(key, epoch)
         else:
-            opened = rec.Opened(key, epoch, tuple(said.accepted_states), said.task_state.gated)
+            opened = rec.Opened(key, epoch, tuple(said.accepted_states), alternating(said))
             if said.accepted_states:
                 logger.warning(
                     "task taken over from its driver",
@@ -239,6 +262,7 @@ class Reporter:
         """Takes in what the driver said about proposals."""
         if not records:
             return
+        records = stamped(records, self._wall)
         try:
             self._store.append(task, records)
         except JournalUnavailable as error:
@@ -259,9 +283,11 @@ class Reporter:
             logger.warning("task closed", extra={"fields": {"task": str(task.key), "why": why}})
         self._timers.cancel(task.key)
         closed = task.close(self._wall())
+        last = explain_words.closed(why, closed.at)
         if self._store.has_journal(task):
-            self._note(task, [closed])
+            self._note(task, [last, closed])
         else:
+            task.apply(last)
             task.apply(closed)
         self._executors.remove(task)
         self._store.finish(task)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from services.common.watch import SlowSubscriber
+from services.reporter.explain_view import AmbiguousTask, UnknownTask
 from trivet.reporter.v1 import reporter_pb2, reporter_pb2_grpc
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class ExecutorServicer:
     async def _elsewhere(self, _: object, context: Context) -> None:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this call is on the operators' socket, reporter-admin.sock")
 
-    GetTaskStatus = ListTaskStatuses = _elsewhere
+    GetTaskStatus = ListTaskStatuses = ExplainTask = _elsewhere
 
     async def WatchTaskStatuses(self, request: object, context: Context) -> None:  # noqa: N802 - gRPC's name
         """Refused here."""
@@ -76,12 +77,27 @@ class AdminServicer:
         """All tasks, the newest finished ones included."""
         return reporter_pb2.ListTaskStatusesResponse(tasks=self._reporter.tasks())
 
+    async def ExplainTask(  # noqa: N802 - gRPC's name
+        self, request: reporter_pb2.ExplainTaskRequest, context: Context
+    ) -> reporter_pb2.ExplainTaskResponse:
+        """How a task came to its status, and what it waits for."""
+        if not request.task_id:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "task_id: must not be empty")
+        try:
+            return self._reporter.explain(request)
+        except UnknownTask as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        except AmbiguousTask as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        raise AssertionError("abort raises")
+
     async def WatchTaskStatuses(  # noqa: N802 - gRPC's name
         self, request: reporter_pb2.WatchTaskStatusesRequest, context: Context
     ) -> AsyncIterator[reporter_pb2.WatchTaskStatusesResponse]:
         """Everything that is true now, then every change."""
         try:
-            async for task in self._reporter.watchers.subscribe(self._reporter.tasks()):
+            # Whole before the first is sent: tasks come and go while a client reads.
+            async for task in self._reporter.watchers.subscribe(list(self._reporter.tasks())):
                 if request.task_id in ("", task.key.task_id):
                     yield reporter_pb2.WatchTaskStatusesResponse(task=task)
         except SlowSubscriber as error:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from mesos.v1 import mesos_pb2
 from services.reporter import records as rec
 from services.reporter.chain import Chain, Stage, stage_of
+from services.reporter.explain import Trace
+from services.reporter.updates import Kind, alternating, kind_of
 from trivet.link.v1 import link_pb2
 from trivet.reporter.v1 import reporter_pb2
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from services.common.keys import TaskKey
-    from services.reporter.mapping import StatusWriter
+    from services.reporter.updates import Told
+    from services.reporter.writer import StatusWriter
 
 PROPOSED = reporter_pb2.DELIVERY_PROPOSED
 ACCEPTED = reporter_pb2.DELIVERY_ACCEPTED
@@ -27,7 +30,7 @@ ACKNOWLEDGED = reporter_pb2.DELIVERY_ACKNOWLEDGED
 REJECTED = reporter_pb2.DELIVERY_REJECTED
 
 KEEP_HEALTH_UPDATES = 50
-"""Answered health updates that a task remembers; a task may flap for months."""
+"""Answered health and check updates that a task remembers; a task may flap for months."""
 
 
 @dataclass(slots=True)
@@ -41,11 +44,15 @@ class Entry:
     delivery: reporter_pb2.Delivery = PROPOSED
     uuid: bytes = b""
     rejection: int = 0
+    told: Told | None = None
+    """See `records.Proposed`."""
+    later: bool = False
+    """There was a RUNNING status before."""
 
     @property
     def is_health_update(self) -> bool:
-        """A later RUNNING: only the newest one matters."""
-        return self.status.state == mesos_pb2.TASK_RUNNING and self.status.HasField("reason")
+        """A later RUNNING, about health or a check: only the newest ones matter."""
+        return self.later and self.status.state == mesos_pb2.TASK_RUNNING
 
     def to_pb(self, epoch: str) -> reporter_pb2.StatusEntry:
         """The entry as operators see it; the uuid is the driver's."""
@@ -67,6 +74,7 @@ class ReportedTask:
         self.key_pb = opened.key.to_pb()
         self.epoch = opened.epoch
         self.chain = Chain()
+        self.trace = Trace()
         self.entries: list[Entry] = []
         self.latch: link_pb2.Latch | None = None
         self.closed: rec.Closed | None = None
@@ -97,14 +105,15 @@ class ReportedTask:
             BadRecord: It does not fit.
         """
         match record:
-            case rec.Proposed(n, at, data):
+            case rec.Proposed(n, at, data, told):
                 if n <= self._last_n:
                     raise rec.BadRecord(f"proposal {n} after {self._last_n}")
-                entry = Entry(n, at, data, mesos_pb2.TaskStatus.FromString(data))
+                status = mesos_pb2.TaskStatus.FromString(data)
+                entry = Entry(n, at, data, status, told=told, later=self.chain.stage >= Stage.RUNNING)
                 self._last_n = n
                 self.entries.append(entry)
                 self._health_updates += entry.is_health_update
-                self.chain.advance(entry.status, at)
+                self.chain.advance(status, at, told)
             case rec.Answered(n, uuid, rejection):
                 entry = self._entry(n)
                 if rejection:
@@ -126,6 +135,9 @@ class ReportedTask:
                 self.chain.stage = Stage.OVER
             case rec.Opened():
                 raise rec.BadRecord("opened twice")
+            case rec.Noted() | rec.Forgotten():
+                pass  # the trace's alone
+        self.trace.follow(record, self._entry)
 
     def propose(self, now: float, wall: float, writer: StatusWriter) -> rec.Proposed | None:
         """The next status to propose, not yet applied: append it, apply it, send it, and ask again.
@@ -144,8 +156,14 @@ class ReportedTask:
             detail=step.detail,
             health_checked=step.health_checked,
             timestamp=wall,
+            healthy=step.healthy,
+            check_status=step.check_status,
         )
-        return rec.Proposed(self._last_n + 1, now, status.SerializeToString(deterministic=True))
+        return rec.Proposed(self._last_n + 1, now, status.SerializeToString(deterministic=True), step.told)
+
+    def lost_end(self, task: link_pb2.HelloTask) -> bool:
+        """The driver has accepted proposals of this journal that are not in it (crash of the host)."""
+        return task.last_accepted.epoch == self.epoch and task.last_accepted.n > self._last_n
 
     def hello(self, task: link_pb2.HelloTask) -> list[rec.Record]:
         """What the driver's whole view of the task means for what is already known."""
@@ -162,7 +180,7 @@ class ReportedTask:
         if ours > self._last_n:
             # The journal has lost its end (crash of the host): these numbers are taken.
             self._last_n = ours
-            self.chain.take_accepted(task.accepted_states, gated=task.task_state.gated)
+            self.chain.take_accepted(task.accepted_states, gated=alternating(task))
         self.chain.stage = max([self.chain.stage, *map(stage_of, task.accepted_states)])
         if task.HasField("latch"):
             records += self.latched(task.latch)
@@ -221,10 +239,10 @@ class ReportedTask:
         )
 
     def trim(self) -> list[rec.Record] | None:
-        """Forgets old health updates when there are many; returns the journal's new content if it did."""
-        if self._health_updates <= 2 * KEEP_HEALTH_UPDATES:
+        """Forgets old health updates and notes when there are many; returns the journal's new content if it did."""
+        if not self.trace.trim() and self._health_updates <= 2 * KEEP_HEALTH_UPDATES:
             return None
-        surplus = self._health_updates - KEEP_HEALTH_UPDATES
+        surplus = max(self._health_updates - KEEP_HEALTH_UPDATES, 0)
         kept: list[Entry] = []
         for entry in self.entries:
             if surplus and entry.is_health_update and entry.delivery != PROPOSED:
@@ -239,13 +257,14 @@ class ReportedTask:
         """The shortest journal that tells the same."""
         yield self.opened
         for entry in self.entries:
-            yield rec.Proposed(entry.n, entry.at, entry.data)
+            yield rec.Proposed(entry.n, entry.at, entry.data, entry.told)
             if entry.delivery == ACKNOWLEDGED:
                 yield rec.Acknowledged(entry.n, entry.uuid)
             elif entry.delivery != PROPOSED:
                 yield rec.Answered(entry.n, entry.uuid, entry.rejection)
         if self.latch is not None:
             yield rec.Latched(self.latch.SerializeToString(deterministic=True))
+        yield from self.trace.records()
         if self.closed is not None:
             yield self.closed
 
@@ -266,9 +285,13 @@ class ReportedTask:
         return view
 
     def _answered(self) -> None:
-        self.chain.running_open = any(
-            entry.delivery == PROPOSED and entry.status.state == mesos_pb2.TASK_RUNNING for entry in self.entries
-        )
+        running = [entry for entry in self.entries if entry.status.state == mesos_pb2.TASK_RUNNING]
+        self.chain.running_open = any(entry.delivery == PROPOSED for entry in running)
+        newest: dict[Kind | None, Entry] = {kind_of(entry.status): entry for entry in running}
+        # What was rejected is not waited for, either.
+        self.chain.unheard = {
+            kind: entry.at for kind, entry in newest.items() if kind and entry.delivery in (PROPOSED, ACCEPTED)
+        }
 
     def _find(self, ref: link_pb2.ProposalRef) -> Entry | None:
         if ref.epoch != self.epoch:

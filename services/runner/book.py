@@ -11,6 +11,8 @@ from google.protobuf.message import DecodeError
 from mesos.v1 import mesos_pb2
 from services.common.journal import JournalUnavailable
 from services.common.task import InvalidTask, LoadedTask, load
+from services.common.task.checks import Source
+from services.common.task.environment import user_of
 from services.runner import commands, header, views
 from services.runner.budgets import Request
 from services.runner.events import Lifecycle, Resumed, StartRun, StopRun, Terminate
@@ -57,7 +59,7 @@ class Book:
         self.user = ""
         if self.loaded is not None:
             self.processes = {process.name: process for process in self.loaded.task.task.processes}
-            self.user = commands.user_of(self.loaded, head.facts)
+            self.user = user_of(self.loaded, head.facts.uid)
         self.state = State.new(spec)
         # Why the journal takes no records at the moment; empty: it does.
         self.trouble = ""
@@ -90,13 +92,14 @@ class Book:
         self.name = self.loaded.name
         self.disk_limit = reserved_disk(self.loaded.task.task, info)
         limit = info.max_completion_time.nanoseconds / 1e9 if info.HasField("max_completion_time") else None
-        lifecycle = self.loaded.lifecycle
+        lifecycle, health = self.loaded.lifecycle, self.loaded.health
         return TaskSpec.of(
             self.loaded.task.task,
             kill_grace=self.loaded.kill_grace,
             max_completion=limit,
             run_limit=head.run_limit,
             lifecycle=() if lifecycle is None else tuple(wait for _, wait in lifecycle.steps),
+            health_kills=health is not None and health.source is Source.MESOS,
         )
 
     def replay(self, payloads: Iterable[bytes]) -> None:

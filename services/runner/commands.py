@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.common.task.environment import PROFILE, SANDBOX, environment_of, user_of
 from trivet.runner.v1 import runner_pb2
 
 if TYPE_CHECKING:
@@ -13,16 +14,12 @@ if TYPE_CHECKING:
     from services.runner.header import Facts
     from trivet.task.v1 import task_pb2
 
-SANDBOX = "sandbox"
-# In it: a directory of logs for each process.
+# In the sandbox: a directory of logs for each process.
 LOGS = ".logs"
 
 
 def start(key: TaskKey, facts: Facts, user: str, process: task_pb2.Process, run: int) -> runner_pb2.AttachResponse:
     """Start one run. `PATH` is left to the driver: only it knows the executor's."""
-    env = {"HOME": f"{facts.sandbox}/{SANDBOX}"}
-    if user:
-        env["USER"] = env["LOGNAME"] = user
     logs = log_directory(process.name, run)
     return runner_pb2.AttachResponse(
         start=runner_pb2.Start(
@@ -30,12 +27,12 @@ def start(key: TaskKey, facts: Facts, user: str, process: task_pb2.Process, run:
             process=process.name,
             run=run,
             argv=["/bin/bash", "-c", process.cmdline],
-            env=env,
+            env=environment_of(facts.sandbox, user),
             cwd=SANDBOX,
             user=user,
             stdout=f"{logs}/stdout",
             stderr=f"{logs}/stderr",
-            profile=f"{SANDBOX}/.thermos_profile",
+            profile=PROFILE,
             logging=logging_of(process),
         )
     )
@@ -77,20 +74,9 @@ def terminate(key: TaskKey, kill_at: float) -> runner_pb2.AttachResponse:
     return runner_pb2.AttachResponse(terminate=runner_pb2.Terminate(key=key.to_pb(), kill_at=kill_at))
 
 
-def user_of(loaded: LoadedTask, facts: Facts) -> str:
-    """Who runs the processes; empty: whoever the executor is.
-
-    A user that the task names itself is always asked for: an executor that may not change users refuses the start and
-    says so. An Aurora role is a user only where that is possible.
-    """
-    if facts.uid == 0 or loaded.task.task.user:
-        return loaded.user
-    return ""
-
-
 def warnings(loaded: LoadedTask, facts: Facts) -> list[str]:
     """What of a valid task is not acted on."""
     texts = []
-    if loaded.user and not user_of(loaded, facts):
+    if loaded.user and not user_of(loaded, facts.uid):
         texts.append(f"role '{loaded.user}': the executor is not root, processes run as its own user")
     return texts

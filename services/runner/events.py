@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from services.runner.processes import HandsRun
+    from services.runner.spec import TaskSpec
 
 # Who asks decides how the task ends (design: how a task ends). The plan's own verdict is not in here.
 VERDICTS: Mapping[Cause, Phase] = MappingProxyType(
@@ -28,6 +29,13 @@ VERDICTS: Mapping[Cause, Phase] = MappingProxyType(
         Cause.LOSE: Phase.LOST,
     }
 )
+
+
+def verdict_of(cause: Cause, spec: TaskSpec) -> Phase:
+    """How a task ends that somebody ends."""
+    if cause is Cause.UNHEALTHY and spec.health_kills:
+        return Phase.KILLED
+    return VERDICTS[cause]
 
 
 class HandsSeen(NamedTuple):

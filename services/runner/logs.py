@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from services.common.task.environment import SANDBOX
 from services.runner import commands
 from services.runner.errors import BadRequest, Busy, ExecutorAway, ExecutorGone, LogRefused, NoSuchLog, UnknownTask
 from services.runner.processes import ProcessState
@@ -161,7 +162,7 @@ def chosen_run(book: Book, request: runner_pb2.ReadLogRequest) -> int:
 def gone(response: runner_pb2.GetTaskResponse, process: str) -> ExecutorGone:
     """Of a task that is over: its executor is not there to read anything."""
     task = response.task
-    logs = f"{commands.SANDBOX}/{commands.LOGS}/{process}".rstrip("/")
+    logs = f"{SANDBOX}/{commands.LOGS}/{process}".rstrip("/")
     return ExecutorGone(
         f"task_id: '{task.state.key.task_id}' is over and its executor gone, so nobody can read its logs; until Mesos "
         f"collects its garbage they are {_place(task.hostname, task.sandbox, logs)}"

@@ -53,6 +53,8 @@ class TaskSpec:
     run_limit: int = RUN_LIMIT
     # Seconds to wait after each lifecycle endpoint that was asked, in their order (Aurora: HttpLifecycleConfig).
     lifecycle: tuple[float, ...] = ()
+    # A task that health ends was KILLED (Mesos' configuration), not FAILED (Aurora's).
+    health_kills: bool = False
     # The task has final processes.
     has_final: bool = field(init=False)
 
@@ -69,6 +71,7 @@ class TaskSpec:
         max_completion: float | None = None,
         run_limit: int = RUN_LIMIT,
         lifecycle: tuple[float, ...] = (),
+        health_kills: bool = False,
     ) -> TaskSpec:
         """The specification of a validated task."""
         return cls(
@@ -91,6 +94,7 @@ class TaskSpec:
             max_completion=max_completion,
             run_limit=run_limit,
             lifecycle=lifecycle,
+            health_kills=health_kills,
         )
 
 

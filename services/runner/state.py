@@ -6,6 +6,7 @@ before if that is higher. So it grows with every record and across restarts, rec
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ from services.runner.records import (
 
 if TYPE_CHECKING:
     from services.runner.spec import TaskSpec
+
+# Newest ended runs of a task, and end requests, that the driver and the reporter are told of.
+KEEP_ENDS = 8
 
 # Ended runs of one process that are kept for showing; a daemon may have any number.
 KEEP_RUNS = 200
@@ -70,6 +74,10 @@ class View:
     may_start: bool = True
 
 
+def _newest_ends() -> deque[Run]:
+    return deque(maxlen=KEEP_ENDS)
+
+
 @dataclass(slots=True)
 class State:
     """One task. `view` is not part of what a replay brings back."""
@@ -97,6 +105,12 @@ class State:
     # Runs by process and number; ended ones beyond KEEP_RUNS a process are dropped.
     runs: dict[str, dict[int, Run]] = field(default_factory=dict)
     newest: dict[str, Run] = field(default_factory=dict)
+    # Newest of all that have ended, oldest first.
+    ended: deque[Run] = field(default_factory=_newest_ends)
+    # Newest of those that did not succeed.
+    troubled: deque[Run] = field(default_factory=_newest_ends)
+    # Recorded end requests as (cause, message, wall clock, seconds until SIGKILL): the first and the newest ones.
+    endings: list[tuple[int, str, float, float]] = field(default_factory=list)
     open: dict[tuple[str, int], Run] = field(default_factory=dict)
     view: View = field(default_factory=View)
 
@@ -189,6 +203,13 @@ def _apply_run(state: State, record: RunRecord) -> None:
     if record.code is not None or record.signal is not None:
         run.exit = Exit(record.code, record.signal, record.core)
     plan.ended(record.process, ENDED[record.state], record.at.boot)
+    _remember(state, run)
+
+
+def _remember(state: State, run: Run) -> None:
+    state.ended.append(run)
+    if run.state is not ProcessState.SUCCESS:
+        state.troubled.append(run)
 
 
 def _apply_end(state: State, record: EndRecord) -> None:
@@ -199,6 +220,10 @@ def _apply_end(state: State, record: EndRecord) -> None:
         state.ended_at = record.at.boot
     state.clean_until = record.clean_until
     state.end_at = record.end_at
+    if len(state.endings) == KEEP_ENDS:
+        # The first one is the cause.
+        del state.endings[1]
+    state.endings.append((record.cause, record.message, record.at.wall, max(record.end_at - record.at.boot, 0.0)))
 
 
 def _apply_phase(state: State, record: PhaseRecord) -> None:
@@ -217,7 +242,7 @@ def _apply_phase(state: State, record: PhaseRecord) -> None:
 
 _PLAIN = ("launched_at", "ended_at", "message", "clean_until", "end_at", "started", "forked", "version")
 # Not in the snapshots of older versions.
-_PLAIN_LATER = ("step", "step_until", "step_answered")
+_PLAIN_LATER = ("step", "step_until", "step_answered", "endings")
 _RUN_PLAIN = ("run", "pid", "start_ticks", "error", "waiting_at", "forked_at", "running_at", "ended_at", "forked_boot")
 
 
@@ -247,6 +272,7 @@ def _restore(state: State, saved: dict[str, Any]) -> None:
         setattr(state, name, saved[name])
     for name in _PLAIN_LATER:
         setattr(state, name, saved.get(name, getattr(state, name)))
+    state.endings = [(cause, message, wall, within) for cause, message, wall, within in state.endings]
     state.phases = [(Phase(phase), at) for phase, at in saved["phases"]]
     state.phase = state.phases[-1][0] if state.phases else None
     state.cause = None if saved["cause"] is None else Cause(saved["cause"])
@@ -262,3 +288,6 @@ def _restore(state: State, saved: dict[str, Any]) -> None:
             state.newest[name] = run
             if run.state in OPEN:
                 state.open[(name, run.run)] = run
+    over = (run for runs in state.runs.values() for run in runs.values() if run.state in ENDED)
+    for run in sorted(over, key=lambda run: run.ended_at):
+        _remember(state, run)

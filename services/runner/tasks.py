@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, ClassVar
 from services.runner import budgets, lifecycle, messages, silence
 from services.runner.budgets import Budget, Request
 from services.runner.events import (
-    VERDICTS,
     Decision,
     Event,
     Gone,
@@ -27,6 +26,7 @@ from services.runner.events import (
     StartRun,
     Terminate,
     Tick,
+    verdict_of,
 )
 from services.runner.intake import Recorder, unconfirmed
 from services.runner.processes import Change, ProcessState
@@ -118,7 +118,7 @@ class _Step(Recorder):
             wanted = budgets.earliest(current, wanted)
             if wanted == current:
                 return
-        verdict = VERDICTS[request.cause]
+        verdict = verdict_of(request.cause, state.spec)
         message = messages.asked(request.cause, request.message)
         self.emit(EndRecord(self.now, request.cause, verdict, *wanted, request.seq, message))
 

@@ -12,6 +12,7 @@ from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.common.keys import TaskKey
+from services.common.task.environment import SANDBOX
 from services.common.watch import Broadcast
 from services.runner import commands
 from services.runner.budgets import Request
@@ -115,7 +116,7 @@ class UsageDesk:
             key=book.key.to_pb(),
             process_secs=wanted.process_secs,
             disk_secs=wanted.disk_secs,
-            directory=commands.SANDBOX,
+            directory=SANDBOX,
             logs=commands.LOGS,
         )
         self._runner.send(book.key.executor, runner_pb2.AttachResponse(sampling=sampling))

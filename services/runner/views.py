@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from services.runner.state import State
     from services.runner.store import Damage
 
+# Characters of each text that is only for explaining.
+_TEXT = 300
+
 
 def changeable(state: State) -> tuple[object, ...]:
     """What can change in a TaskState while a task lives. Not its version, which tells nothing by itself."""
@@ -27,20 +30,34 @@ def task_state(book: Book) -> link_pb2.TaskState:
     state = book.state
     graces = budgets.kill_graces(state.spec)
     loaded, invalid = book.loaded, book.invalid
-    checked = loaded is not None and loaded.health is not None
+    health = None if loaded is None else loaded.health
     return link_pb2.TaskState(
         key=book.key.to_pb(),
         version=state.version,
         phase=_phase(state.phase or 0),
         started=state.started,
-        gated=checked,
+        gated=health is not None and health.gates,
         end_cause=cast("link_pb2.EndCause", int(state.cause or 0)),
         message=state.message,
         grace_secs=graces.clean,
         total_grace_secs=graces.total,
         rebuilt=book.head.rebuilt,
         aurora=loaded.aurora if loaded is not None else invalid is not None and invalid.aurora,
-        health_checked=checked,
+        health_checked=health is not None,
+        run_ends=[_run_end(run) for run in (state.troubled if state.cause is None else state.ended)],
+        endings=[
+            link_pb2.Ending(
+                cause=cast("link_pb2.EndCause", int(cause)), message=message[:_TEXT], at=at, within_secs=within
+            )
+            for cause, message, at, within in state.endings
+        ],
+        phase_at=state.phases[-1][1] if state.phases else 0.0,
+    )
+
+
+def _run_end(run: Run) -> link_pb2.RunEnd:
+    return link_pb2.RunEnd(
+        process=run.process, run=run.run, exit=_exit(run.exit), error=run.error[:_TEXT], at=run.ended_at
     )
 
 

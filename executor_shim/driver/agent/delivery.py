@@ -65,7 +65,7 @@ class Delivery:
         """Sends until cancelled."""
         while True:
             self._changed.clear()
-            due = self.plan.next(self._book.outbox.values(), self._clock())
+            due = self.plan.next(self._book.to_send(), self._clock())
             if due.update is not None and self._subscribed:
                 await self._send(due.update)
                 continue
@@ -90,10 +90,16 @@ class Delivery:
     def _answered(self, update: Update, response: Response) -> None:
         reason = response.body.decode(errors="replace").strip()[:200]
         if response.status == 202:
+            if update.stray:
+                # Nobody will acknowledge it: this is all that can be had.
+                self._end_stray(update)
             return
         if response.status == 400:
             # The same bytes would be refused again: a defect of ours, or the agent has forgotten the framework.
             _LOG.error("agent refused an update for good: %s", reason)
+            if update.stray:
+                self._end_stray(update)
+                return
             self.plan.done(update.uuid)
             self._on_dropped(update, reason)
             return
@@ -101,6 +107,10 @@ class Delivery:
         self.plan.failed(update.uuid, self._clock())
         if response.status == 403:
             self._on_unsubscribed()
+
+    def _end_stray(self, update: Update) -> None:
+        self.plan.done(update.uuid)
+        self._book.end_stray(update)
 
     async def _post(self, body: bytes) -> Response:
         request = self._endpoint.request(body)

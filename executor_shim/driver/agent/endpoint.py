@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 # A connection attempt has to fit several times into the agent's 2 s window for re-registration.
 CONNECT_TIMEOUT = 0.5
+# Keepalive: silence before the first probe and between probes in seconds, probes without an answer. The agent's own
+# heartbeats, every 30 minutes, are no proof of life (Mesos: heartbeats and dead peers).
+KEEPALIVE = (30, 10, 3)
 # sockaddr_un.sun_path with its terminating zero.
 _MAX_SOCKET_PATH = 107
 
@@ -115,7 +118,6 @@ def prepare(sock: socket.socket) -> socket.socket:
         return sock
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    for option, value in zip((socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT), KEEPALIVE, strict=True):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
     return sock

@@ -18,6 +18,7 @@ _LOG = logging.getLogger(__name__)
 _Event = executor_pb2.Event
 _Capability = mesos_pb2.FrameworkInfo.Capability
 _NANOS = 1e9
+_POISONED = "Executor error: the event that brought this task has crashed the executor's driver again and again"
 
 
 class AgentEvents:
@@ -62,7 +63,7 @@ class AgentEvents:
             if self._hub.book.live_task(task_id) is not None:
                 continue
             task = self._hub.book.launch(task_id, b"", 0.0)
-            self._hub.report_fallback(task, "TASK_FAILED", "Internal executor error: the task cannot be handled")
+            self._hub.report_fallback(task, "TASK_FAILED", _POISONED)
 
     def on_subscribed(self) -> None:
         """The agent takes updates."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from executor_shim.driver.state.entries import Update
 
@@ -53,6 +53,11 @@ class SendPlan:
     def done(self, uuid: bytes) -> None:
         """Acknowledged, or dropped."""
         self._sent_at.pop(uuid, None)
+
+    def keep(self, uuids: Container[bytes]) -> None:
+        """What is not among these is no more to be sent: older updates go with the terminal one."""
+        for uuid in [uuid for uuid in self._sent_at if uuid not in uuids]:
+            del self._sent_at[uuid]
 
     def listed(self, uuids: Iterable[bytes], now: float) -> None:
         """A SUBSCRIBE has just carried these: the agent has them, and acknowledges them."""

@@ -45,6 +45,11 @@ class StreamDecoder:
         """The final chunk has come (another SUBSCRIBE took over, or SHUTDOWN), or an error response is complete."""
         return self.phase == DONE
 
+    @property
+    def inside_record(self) -> bool:
+        """A part of a record has come."""
+        return bool(self._record)
+
     def feed(self, data: bytes, records: list[bytes]) -> None:
         """Takes bytes of the connection and appends the records that they complete to `records`.
 

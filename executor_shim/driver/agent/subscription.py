@@ -117,6 +117,11 @@ class Subscription:
         self._book.find_agent()
         self._listener.on_subscribed()
 
+    def read_waiting(self) -> bool:
+        """Handles what waits on the socket; whether the rest of an event is still on its way."""
+        self._readable()
+        return self._sock is not None and self._book.decoder.inside_record
+
     def close(self) -> None:
         """No stream any more: SHUTDOWN has come, or the executor ends."""
         self._closed = True

@@ -27,6 +27,11 @@ class HealthPeer(BasePeer):
         elif kind == "probe":
             self._hub.prober.start(task, content)
 
+    def on_down(self) -> None:
+        """The stream has broken: nobody waits for what is being probed, a new service asks anew."""
+        self._hub.prober.drop_all()
+        super().on_down()
+
     def task_state(self, state: link_pb2.TaskState) -> None:
         """The runner has spoken."""
         self.link.send(self.request(task_state=state))

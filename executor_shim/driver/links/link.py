@@ -72,7 +72,9 @@ class Link(Generic[Out, In]):
         self._ready = ready
         self._encode = encode
         self._decode = decode
-        self._queue: asyncio.Queue[Out] | None = None
+        # None: nothing more is said.
+        self._queue: asyncio.Queue[Out | None] | None = None
+        self._finishing = False
         self._pause = _FIRST_PAUSE
         self._complained = False
         # The service has answered the Hello on the current stream.
@@ -91,8 +93,17 @@ class Link(Generic[Out, In]):
             self._complained = False
             _LOG.info("%s is back", self.name)
 
+    def finish(self) -> None:
+        """Says what is queued and then nothing more; `run` returns once the service has read it, if there is a stream.
+
+        What the service says meanwhile is not heard any more.
+        """
+        self._finishing = True
+        if self._queue is not None:
+            self._queue.put_nowait(None)
+
     async def run(self) -> None:
-        """Keeps the link until cancelled."""
+        """Keeps the link until cancelled, or until `finish` has come to its end."""
         async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
             call = channel.stream_stream(self._method, self._encode, self._decode)
             await self._ready.wait()
@@ -100,6 +111,8 @@ class Link(Generic[Out, In]):
                 # Hello must tell what is true when it arrives, so it is made only when somebody is there.
                 await channel.channel_ready()
                 await self._talk(call)
+                if self._finishing:
+                    return
                 await asyncio.sleep(_spread(self._pause))
                 self._pause = min(2 * self._pause, _MAX_PAUSE)
 
@@ -111,7 +124,7 @@ class Link(Generic[Out, In]):
             self._queue = asyncio.Queue()
             writer = asyncio.ensure_future(self._write(call, hello, self._queue))
             while (message := await call.read()) is not grpc.aio.EOF:
-                if not self._taken(message):
+                if not self._finishing and not self._taken(message):
                     return
             status, details = await call.code(), await call.details()
             self._complain(f"{status.name}: {details}")
@@ -133,18 +146,19 @@ class Link(Generic[Out, In]):
             return False
         return True
 
-    async def _write(self, call: Any, hello: list[Out], queue: asyncio.Queue[Out]) -> None:
+    async def _write(self, call: Any, hello: list[Out], queue: asyncio.Queue[Out | None]) -> None:
         try:
             for message in hello:
                 await call.write(message)
-            while True:
-                await call.write(await queue.get())
+            while (news := await queue.get()) is not None:
+                await call.write(news)
+            await call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             # The stream is over; the reading side learns why.
             return
 
     def _complain(self, why: str) -> None:
-        if not self._complained:
+        if not self._complained and not self._finishing:
             self._complained = True
             _LOG.warning("%s is away (%s); tasks go on without it", self.name, why)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from executor_shim.driver.links.health import HealthPeer
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from executor_shim.driver.hub import Hub
     from executor_shim.driver.state.entries import EndRequest, Task
     from trivet.link.v1 import link_pb2
+
+FAREWELL_SECS = 0.3
+"""Seconds that a service has to read the driver's last words: the coordinator gives the driver 1 s to leave."""
 
 
 class Peers:
@@ -28,6 +32,18 @@ class Peers:
         """SUBSCRIBED has told who we are: the links may say Hello."""
         for peer in self._all:
             peer.identified.set()
+
+    async def farewell(self, runs: list[asyncio.Task[None]]) -> None:
+        """Lets the services read what was said last: which statuses were acknowledged, which tasks are over.
+
+        Args:
+            runs: What runs the links, in their order.
+        """
+        talking = [run for run, link in zip(runs, self.links, strict=True) if link.up]
+        for link in self.links:
+            link.finish()
+        if talking:
+            await asyncio.wait(talking, timeout=FAREWELL_SECS)
 
     def launch(self, task: Task) -> None:
         """A new task, for the runner: the others hear of it once it is accepted, so that they do not hold it up."""

@@ -43,8 +43,11 @@ class RunnerPeer(BasePeer):
         elif kind == "start":
             self._hub.start_run(task, content)
         elif kind == "lifecycle":
+            # Both are the beginning of the end, and its cause comes behind them: probes go first.
+            self._hub.prober.task_ends(task)
             self._hub.lifecycles.ask(task, content)
         elif kind == "terminate":
+            self._hub.prober.task_ends(task)
             self._hub.lifecycles.cancel(task.key)
             self._hub.hands.terminate(task.key, content.kill_at)
         elif kind == "stop_run":

@@ -1,74 +1,151 @@
-"""HTTP probes: one GET to the task's own localhost."""
+"""HTTP and HTTPS probes: one GET to the task's own loopback, and where redirects lead on it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from executor_shim.driver.agent.http1 import BadResponse, Response, read_response
+from executor_shim.driver.agent.http1 import BadResponse, Parser, Response
+from executor_shim.driver.probes import loopback, results
+from executor_shim.driver.probes.results import NoAnswer, NotMade
+from executor_shim.driver.probes.target import REDIRECTS, Target, probe_head, redirected, target_of
 from trivet.health.v1 import health_pb2
 
 if TYPE_CHECKING:
-    from trivet.link.v1 import link_pb2
+    import socket
 
-_BODY_LIMIT = 4096
-# The task listens on one of them.
-_LOOPBACK = ("127.0.0.1", "::1")
+    from executor_shim.driver.probes.tls import Tls
 
-
-async def probe(request: health_pb2.Probe) -> health_pb2.ProbeResult:
-    """Carries out an HTTP probe. Never raises: what went wrong is the result."""
-    started = time.monotonic()
-    result = health_pb2.ProbeResult(key=request.key, id=request.id)
-    try:
-        async with asyncio.timeout(request.timeout_secs or None):
-            response = await _get(request.http)
-        result.outcome = health_pb2.PROBE_OUTCOME_DONE
-        result.http_status = response.status
-        result.body = response.body
-    except TimeoutError:
-        result.outcome = health_pb2.PROBE_OUTCOME_TIMEOUT
-        result.error = f"no answer within {request.timeout_secs:g} s"
-    except BadResponse as error:
-        result.outcome = health_pb2.PROBE_OUTCOME_NO_ANSWER
-        result.error = str(error)
-    except OSError as error:
-        result.outcome = health_pb2.PROBE_OUTCOME_NO_ANSWER
-        result.error = error.strerror or type(error).__name__
-    result.latency_secs = time.monotonic() - started
-    return result
+_CHUNK = 1 << 16
+# However much is wanted, it is kept in memory, and for many probes at once.
+_MAX_BODY = 1 << 20
+# Of a body that nobody wants, so much is read, and for so long, before the connection is closed: a server that is still
+# writing would write of a broken pipe into the task's log.
+_POLITE_BYTES = 64 << 10
+_POLITE_SECS = 1.0
 
 
-def transient(key: link_pb2.TaskKey, probe_id: int, why: str) -> health_pb2.ProbeResult:
-    """A probe that could not be made: neither success nor failure."""
-    return health_pb2.ProbeResult(key=key, id=probe_id, outcome=health_pb2.PROBE_OUTCOME_TRANSIENT, error=why)
+class Answer(NamedTuple):
+    """An answer that is final. `location`: where it would have led; empty: it is no redirect."""
+
+    response: Response
+    location: str
 
 
-async def _get(target: health_pb2.HttpProbe) -> Response:
-    reader, writer = await connect(target.port)
-    try:
-        writer.write(request_head("GET", target.port, target.path))
-        await writer.drain()
-        return await read_response(reader, _BODY_LIMIT)
-    finally:
-        writer.close()
+class HttpProbes:
+    """Carries out HTTP probes."""
 
+    def __init__(self) -> None:
+        self._leaving: set[asyncio.Task[None]] = set()
 
-def request_head(method: str, port: int, path: str, *headers: str) -> bytes:
-    """A request without a body. The path comes from the task's configuration: it cannot add headers."""
-    target = "".join(c if 0x20 < ord(c) < 0x7F else f"%{b:02X}" for c in path for b in c.encode()) or "/"
-    lines = [f"{method} {target} HTTP/1.1", f"Host: localhost:{port}", "User-Agent: trivet", "Connection: close"]
-    return "\r\n".join([*lines, *headers, "", ""]).encode()
+    @property
+    def sockets(self) -> int:
+        """Connections whose probe is answered already."""
+        return len(self._leaving)
 
+    async def probe(self, probe: health_pb2.Probe) -> health_pb2.ProbeResult:
+        """Carries out a probe. Never raises, but when it is cancelled: what went wrong is the result."""
+        started = time.monotonic()
+        result = await self._outcome(probe)
+        result.latency_secs = time.monotonic() - started
+        return result
 
-async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to the task's own localhost. Raises OSError."""
-    refused: OSError = ConnectionRefusedError("connection refused")
-    for host in _LOOPBACK:
+    async def _outcome(self, probe: health_pb2.Probe) -> health_pb2.ProbeResult:
         try:
-            return await asyncio.open_connection(host, port)
+            async with asyncio.timeout(results.budget(probe)):
+                answer = await self._follow(probe.http)
+        except TimeoutError:
+            return results.timed_out(probe, "answer")
+        except (NoAnswer, BadResponse) as error:
+            return results.no_answer(probe, str(error))
+        except NotMade as error:
+            return results.transient(probe, str(error))
         except OSError as error:
-            # What the first address says is what people expect to read.
-            refused = error if host == _LOOPBACK[0] else refused
-    raise refused
+            return results.no_answer(probe, loopback.why(error))
+        result = results.result_of(probe)
+        result.outcome = health_pb2.PROBE_OUTCOME_DONE
+        result.http_status = answer.response.status
+        result.body = answer.response.body
+        result.body_cut = answer.response.cut
+        result.location = results.one_line(answer.location)
+        return result
+
+    async def _follow(self, request: health_pb2.HttpProbe) -> Answer:
+        origin = target = target_of(request)
+        limit = min(request.body_limit, _MAX_BODY)
+        for _ in range(request.max_redirects + 1):
+            head = probe_head(target, request.headers, at_origin=target.same_server(origin))
+            response = await self._get(target, head, limit)
+            if response.status not in REDIRECTS or not response.location:
+                return Answer(response, "")
+            beyond = redirected(target, response.location, origin.addresses)
+            if beyond is None or not request.max_redirects:
+                return Answer(response, response.location)
+            target = beyond
+        raise NoAnswer(f"more than {request.max_redirects} redirects")
+
+    async def _get(self, target: Target, head: bytes, limit: int) -> Response:
+        sock = await loopback.connect(target.port, target.addresses)
+        stream: Plain | Tls | None = None
+        parser = Parser(limit)
+        try:
+            stream = await _encrypted(sock) if target.tls else Plain(sock)
+            await stream.send(head)
+            while not parser.done:
+                data = await stream.recv()
+                if data:
+                    parser.feed(data)
+                else:
+                    parser.end()
+        except BaseException:
+            sock.close()
+            raise
+        if parser.whole:
+            sock.close()
+        else:
+            self._leave(sock)
+        return parser.response()
+
+    def _leave(self, sock: socket.socket) -> None:
+        leaving = asyncio.get_running_loop().create_task(_leave_politely(sock))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+
+
+class Plain:
+    """A connected, non-blocking socket, as `Tls` shows it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+
+    async def send(self, data: bytes) -> None:
+        """Raises OSError."""
+        await self._loop.sock_sendall(self._sock, data)
+
+    async def recv(self) -> bytes:
+        """Some bytes; none at the end. Raises OSError."""
+        return await self._loop.sock_recv(self._sock, _CHUNK)
+
+
+async def _encrypted(sock: socket.socket) -> Tls:
+    from executor_shim.driver.probes.tls import Tls
+
+    tls = Tls(sock)
+    await tls.handshake()
+    return tls
+
+
+async def _leave_politely(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    left = _POLITE_BYTES
+    try:
+        async with asyncio.timeout(_POLITE_SECS):
+            while left > 0 and (piece := await loop.sock_recv(sock, left)):
+                left -= len(piece)
+    except (TimeoutError, OSError):
+        # It was politeness only.
+        return
+    finally:
+        sock.close()

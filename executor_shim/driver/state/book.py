@@ -87,14 +87,14 @@ class Book(Facts):
 
     def launch(self, task_id: str, info: bytes, at: float) -> Task:
         """A new task."""
-        launch = self.launches.get(task_id, 0) + 1
+        launch = self.last_launch(task_id) + 1
         self._record("launch", (task_id, launch, at), info)
         return self.tasks[f"{launch}:{task_id}"]
 
     def launch_group(self, infos: Sequence[tuple[str, bytes]], at: float) -> list[Task]:
         """New tasks that have come together: (task id, TaskInfo). One record, so that a group is known whole or not."""
         number = max(self.groups, default=0) + 1
-        members = [(task_id, self.launches.get(task_id, 0) + 1, info) for task_id, info in infos]
+        members = [(task_id, self.last_launch(task_id) + 1, info) for task_id, info in infos]
         self._record("group", (number, members, at), b"")
         return [self.tasks[f"{launch}:{task_id}"] for task_id, launch, _ in members]
 
@@ -106,6 +106,10 @@ class Book(Facts):
         """Somebody wants the task to end."""
         values = (end.cause, end.seq, end.grace, end.deadline, end.message, end.requested_at)
         self._record("end", (task.key, values), b"")
+
+    def limit_time(self, task: Task, at: float) -> None:
+        """The task's first process is there: its max_completion_time is over at `at` (CLOCK_BOOTTIME)."""
+        self._record("completes", (task.key, at), b"")
 
     def set_task_state(self, task: Task, payload: bytes) -> None:
         """The runner's newest word."""
@@ -133,6 +137,17 @@ class Book(Facts):
     def drop_update(self, uuid: bytes) -> None:
         """The agent will never take the update (400)."""
         self._record("dropped", uuid, b"")
+
+    def answer_stray(self, task_id: str, uuid: bytes, state: int, payload: bytes) -> None:
+        """A status of a task that was never here is to be sent."""
+        self._record("stray", (task_id, uuid, state), payload)
+
+    def end_stray(self, update: Update) -> None:
+        """The agent has taken that status, or never will."""
+        task_id = update.key.partition(":")[2]
+        # In the meantime the id may have come to life.
+        if self.strays.get(task_id) is update:
+            self._record("stray", (task_id, b"", 0), b"")
 
     def forget(self, task: Task) -> None:
         """Nothing is left of the task, and everybody knows its end."""

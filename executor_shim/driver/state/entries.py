@@ -10,6 +10,8 @@ TERMINAL_STATES = frozenset({2, 3, 4, 5, 7, 9, 11, 12})
 GROUP_OPEN = 0
 GROUP_STARTED = 1
 GROUP_REFUSED = 2
+# Launch number in the key of a task that this executor never had.
+STRAY = 0
 
 
 class EndRequest:
@@ -58,6 +60,7 @@ class Task:
 
     __slots__ = (
         "accepted",
+        "completes_at",
         "ends",
         "group",
         "info",
@@ -80,6 +83,8 @@ class Task:
         self.launched_at = launched_at
         # In SUBSCRIBE's unacknowledged_tasks until the first acknowledgement.
         self.listed = True
+        # CLOCK_BOOTTIME at which its max_completion_time is over; 0: it has none, or no process has been started yet.
+        self.completes_at = 0.0
         self.ends: list[EndRequest] = []
         # Serialised trivet.link.v1.TaskState and Verdict, the newest; empty until they come.
         self.task_state = b""
@@ -111,6 +116,11 @@ class Update:
         self.state = state
         # Serialised `Call.Update`.
         self.payload = payload
+
+    @property
+    def stray(self) -> bool:
+        """Of a task that the executor never had: nobody will acknowledge it."""
+        return self.key.startswith(f"{STRAY}:")
 
     @property
     def terminal(self) -> bool:

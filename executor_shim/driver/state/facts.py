@@ -10,6 +10,7 @@ from executor_shim.driver.state.entries import (
     DRIVER,
     GROUP_OPEN,
     REPORTER,
+    STRAY,
     TERMINAL_STATES,
     Accepted,
     EndRequest,
@@ -22,6 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
+
+
+# Ids of tasks that are over, and of tasks that were never here, that are remembered. There may have been many more.
+KEPT_IDS = 1000
 
 
 class Facts:
@@ -48,10 +53,15 @@ class Facts:
         # Everything has to end: (cause, at, deadline), CLOCK_BOOTTIME.
         self.shutdown: tuple[int, float, float] | None = None
         self.tasks: dict[str, Task] = {}
+        # Launch numbers of the tasks here, by id; of the newest tasks that are over; the highest of those trimmed away.
         self.launches: dict[str, int] = {}
+        self.over: dict[str, int] = {}
+        self.trimmed = 0
         # What has been decided on each group, by its number.
         self.groups: dict[int, int] = {}
         self.outbox: dict[bytes, Update] = {}
+        # Statuses of tasks that were never here, by id, until the agent has taken them; None: it has.
+        self.strays: dict[str, Update | None] = {}
 
     def live_task(self, task_id: str) -> Task | None:
         """The task of that id that is not over, or whose end is not acknowledged."""
@@ -59,6 +69,25 @@ class Facts:
         task = None if launch is None else self.tasks.get(f"{launch}:{task_id}")
         # An acknowledged one may still be here because a service has not heard of its end: the id is free again.
         return None if task is None or (task.latch is not None and task.latch.acknowledged) else task
+
+    def takes(self, task_id: str) -> bool:
+        """A LAUNCH of the id is a new task, no duplicate: none of that id is without its terminal status."""
+        task = self.live_task(task_id)
+        return task is None or task.latch is not None
+
+    @property
+    def had_tasks(self) -> bool:
+        """A task has come at some time."""
+        return bool(self.launches or self.over or self.trimmed)
+
+    def last_launch(self, task_id: str) -> int:
+        """The newest launch number that the id may have had."""
+        return self.launches.get(task_id) or self.over.get(task_id) or self.trimmed
+
+    def to_send(self) -> Iterator[Update]:
+        """All that the agent has to be given, in order."""
+        yield from self.outbox.values()
+        yield from (update for update in self.strays.values() if update is not None)
 
     def unacknowledged_tasks(self) -> list[bytes]:
         """For SUBSCRIBE."""
@@ -76,7 +105,6 @@ class Facts:
         yield "identity", self.identity, b""
         yield "secret", None, self.secret
         yield "agent", self.agent_lost_at, b""
-        yield "launches", self.launches, b""
         if self.shutdown is not None:
             yield "shutdown", self.shutdown, b""
         for task in self.tasks.values():
@@ -93,13 +121,21 @@ class Facts:
                 yield "update", (task.key, entry.epoch, entry.n, entry.uuid, entry.state, latched_at), b""
             if not task.listed:
                 yield "unlist", task.key, b""
+            if task.completes_at:
+                yield "completes", (task.key, task.completes_at), b""
             if task.latch is not None and task.latch.acknowledged:
                 yield "acked", task.latch.uuid, b""
+        # After the tasks: an older launch of an id may still be here, though the id's newest one is forgotten.
+        yield "launches", self.launches, b""
+        yield "over", (self.over, self.trimmed), b""
         for number, verdict in self.groups.items():
             yield "regroup", (number, verdict, [task.key for task in self.tasks.values() if task.group == number]), b""
         # After the tasks: their order is that of acceptance, across tasks.
         for update in self.outbox.values():
             yield "outbox", (update.key, update.uuid, update.state), update.payload
+        for task_id, stray in self.strays.items():
+            uuid, number, payload = (stray.uuid, stray.state, stray.payload) if stray else (b"", 0, b"")
+            yield "stray", (task_id, uuid, number), payload
 
     def apply(self, kind: str, values: Any, blob: bytes) -> None:
         """Takes a record in."""
@@ -158,21 +194,43 @@ class Facts:
         del cause, at
 
     def _apply_launches(self, values: dict[str, int], _blob: bytes) -> None:
-        self.launches.update(values)
+        self.launches = dict(values)
+
+    def _apply_over(self, values: tuple[dict[str, int], int], _blob: bytes) -> None:
+        over, self.trimmed = values
+        self.over = dict(over)
 
     def _apply_launch(self, values: tuple[str, int, float], blob: bytes) -> None:
         task_id, launch, at = values
-        task = Task(task_id, launch, blob, at)
+        self._add(Task(task_id, launch, blob, at))
+
+    def _add(self, task: Task) -> None:
+        self._replace(self.live_task(task.task_id))
         self.tasks[task.key] = task
-        self.launches[task_id] = launch
+        self.launches[task.task_id] = task.launch
+        self.over.pop(task.task_id, None)
+        # Whatever was to be said of the id is not true any more.
+        self.strays.pop(task.task_id, None)
+
+    def _replace(self, older: Task | None) -> None:
+        """The agent uses the id again, so it has the older task's end, or has ended it by itself.
+
+        Its statuses, sent now, would be taken for the new task's.
+        """
+        if older is not None and older.latch is not None:
+            older.latch.acknowledged = True
+            older.listed = False
+            self._drop_updates(older.key)
+
+    def _drop_updates(self, key: str) -> None:
+        for uuid in [entry.uuid for entry in self.outbox.values() if entry.key == key]:
+            del self.outbox[uuid]
 
     def _apply_group(self, values: Any, _blob: bytes) -> None:
         number, members, at = values
         self.groups[number] = GROUP_OPEN
         for task_id, launch, info in members:
-            task = Task(task_id, launch, info, at, number)
-            self.tasks[task.key] = task
-            self.launches[task_id] = launch
+            self._add(Task(task_id, launch, info, at, number))
 
     def _apply_decided(self, values: tuple[int, int], _blob: bytes) -> None:
         number, verdict = values
@@ -186,6 +244,16 @@ class Facts:
     def _apply_end(self, values: Any, _blob: bytes) -> None:
         key, end = values
         self.tasks[key].ends.append(EndRequest(*end))
+
+    def _apply_completes(self, values: tuple[str, float], _blob: bytes) -> None:
+        key, at = values
+        self.tasks[key].completes_at = at
+
+    def _apply_stray(self, values: tuple[str, bytes, int], blob: bytes) -> None:
+        task_id, uuid, state = values
+        self.strays[task_id] = Update(f"{STRAY}:{task_id}", uuid, state, blob) if blob else None
+        while len(self.strays) > KEPT_IDS:
+            del self.strays[next(iter(self.strays))]
 
     def _apply_state(self, key: str, blob: bytes) -> None:
         self.tasks[key].task_state = blob
@@ -217,8 +285,7 @@ class Facts:
         task.listed = False
         if task.latch is not None and task.latch.uuid == uuid:
             task.latch.acknowledged = True
-            for older in [entry.uuid for entry in self.outbox.values() if entry.key == task.key]:
-                del self.outbox[older]
+            self._drop_updates(task.key)
 
     def _latched(self, uuid: bytes) -> Task | None:
         return next((task for task in self.tasks.values() if task.latch and task.latch.uuid == uuid), None)
@@ -228,7 +295,10 @@ class Facts:
 
     def _apply_forget(self, key: str, _blob: bytes) -> None:
         task = self.tasks.pop(key, None)
+        if task is not None and self.launches.get(task.task_id) == task.launch:
+            self.over[task.task_id] = self.launches.pop(task.task_id)
+            while len(self.over) > KEPT_IDS:
+                self.trimmed = max(self.trimmed, self.over.pop(next(iter(self.over))))
         if task is not None and not any(other.group == task.group for other in self.tasks.values()):
             self.groups.pop(task.group, None)
-        for uuid in [entry.uuid for entry in self.outbox.values() if entry.key == key]:
-            del self.outbox[uuid]
+        self._drop_updates(key)

@@ -1,4 +1,4 @@
-"""Commands about the tasks of running services: what the runner knows, reads and ends."""
+"""Commands about the tasks of running services: what these know, read, check and end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         status = _command(options)
         sys.stdout.flush()
         return status
-    except address.NoRunner as error:
+    except address.NoService as error:
         return _complain(str(error).splitlines(), CANNOT_START)
     except Failure as error:
         return _complain(error.lines, error.status)
@@ -58,11 +58,11 @@ def _command(options: argparse.Namespace) -> int:
         from services.cli.tasks.journal import journal
 
         return journal(options)
-    directory = address.find(options.run_dir, os.environ)
+    directory = address.find(options.run_dir, os.environ, options.service)
     import asyncio
 
     from services.cli.tasks import commands
-    from services.cli.tasks.connection import RunnerRefused
+    from services.cli.tasks.connection import Refused
 
     async def carry_out() -> int:
         # asyncio itself makes an interrupt an end in order.
@@ -72,7 +72,7 @@ def _command(options: argparse.Namespace) -> int:
     try:
         with signals.held_back():
             return asyncio.run(carry_out())
-    except RunnerRefused as error:
+    except Refused as error:
         raise Failure(*error.lines()) from None
 
 

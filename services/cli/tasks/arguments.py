@@ -7,7 +7,10 @@ import math
 import os
 from typing import Any
 
-VERBS = frozenset({"ps", "inspect", "logs", "kill", "top", "journal"})
+from services.cli.tasks import check_arguments as checks
+from services.cli.tasks import explain_arguments as explain
+
+VERBS = frozenset({"ps", "inspect", "logs", "kill", "top", "journal"}) | checks.VERBS | explain.VERBS
 SORTS = ("cpu", "time", "memory", "disk", "task")
 
 _RUN_DIR_HELP = (
@@ -15,8 +18,10 @@ _RUN_DIR_HELP = (
     "else /run/trivet"
 )
 _WHERE = """
-The services are found by --run-dir, else by the environment variable TRIVET_RUN_DIR, else in /run/trivet. A runner that
-restarts is waited for. Only root and the user of the services may ask them.
+The services are found by --run-dir, else by the environment variable TRIVET_RUN_DIR, else in /run/trivet. A service
+that restarts is waited for. Only root and the user of the services may ask them.
+
+An id that begins with a dash stands behind --, and options before it.
 """
 _EXIT = """
 exit status:
@@ -72,8 +77,8 @@ size of the sandbox with its limit. With TASK its processes, too. Nothing is sam
 """
 _JOURNAL_TEXT = """\
 Prints the records of a journal of the runner, health or reporter, one a line: offset in the file, time, what happened.
-The file is only read, so a running service may be writing it. TaskInfos are not shown: they may hold secrets; --json
-shows all.
+The file is only read, so a running service may be writing it. TaskInfos, and what a check probes, are not shown: they
+may hold secrets. --json shows them, all but the values of headers and environments in a journal of health.
 """
 _JOURNAL_END = """
 exit status:
@@ -90,6 +95,8 @@ def add(verbs: Any) -> None:
     _add_logs(verbs)
     _add_kill(verbs)
     _add_top(verbs)
+    checks.add(verbs, _command)
+    explain.add(verbs, _command)
     journal = verbs.add_parser(
         "journal",
         help="print the records of a service's journal",
@@ -100,17 +107,19 @@ def add(verbs: Any) -> None:
     journal.add_argument(
         "file", metavar="FILE", help="STATE/tasks/*.journal, STATE/checks/*.journal, damaged ones, too"
     )
-    journal.add_argument("--json", action="store_true", help="one object a line, with everything that is in the record")
+    journal.add_argument(
+        "--json", action="store_true", help="one object a line, with what is in the record (see above)"
+    )
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuses what cannot be meant."""
-    if options.command is not None:
-        parser.error(f"`{options.verb}` takes no command")
     if options.verb == "kill":
         _check_kill(parser, options)
     if options.verb == "logs" and options.run is not None and options.process is None:
         parser.error("--run: name the PROCESS, too")
+    if options.verb in checks.VERBS:
+        checks.check(parser, options)
 
 
 def _check_kill(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -205,7 +214,9 @@ def _add_top(verbs: Any) -> None:
     top.add_argument("--json", action="store_true", help="one object a line, for each sample as it comes")
 
 
-def _command(verbs: Any, name: str, short: str, text: str, end: str) -> argparse.ArgumentParser:
+def _command(
+    verbs: Any, name: str, short: str, text: str, end: str, service: str = "runner"
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=short,
@@ -213,6 +224,7 @@ def _command(verbs: Any, name: str, short: str, text: str, end: str) -> argparse
         epilog=end.lstrip("\n") + _WHERE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(service=service)
     parser.add_argument("--run-dir", metavar="DIR", help=_RUN_DIR_HELP)
     parser.add_argument("--executor", metavar="ID", help="only tasks of this executor")
     parser.add_argument("--framework", metavar="ID", help="only tasks of this framework")

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.cli.tasks.connection import Runner
+from services.cli.tasks.connection import Health, Reporter, Runner
 
 if TYPE_CHECKING:
     import argparse
 
 
 async def carry_out(options: argparse.Namespace, directory: str) -> int:
-    """Carries out one command with the runner whose socket is in `directory`; returns its exit status.
+    """Carries out one command with the service whose socket is in `directory`; returns its exit status.
 
     Raises:
-        RunnerRefused: the runner refuses it or does not answer.
+        Refused: the service refuses it or does not answer.
         Failure: it cannot be carried out.
     """
+    if options.service == "health":
+        async with Health(directory) as service:
+            if options.verb == "snooze":
+                from services.cli.tasks.snooze import snooze
+
+                return await snooze(options, service)
+            from services.cli.tasks.health import health
+
+            return await health(options, service)
+    if options.service == "reporter":
+        from services.cli.tasks.explain import explain
+
+        async with Reporter(directory) as reporter:
+            return await explain(options, reporter)
     async with Runner(directory) as runner:
         if options.verb == "ps":
             from services.cli.tasks.ps import ps

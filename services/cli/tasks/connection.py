@@ -1,16 +1,18 @@
-"""Calls to the runner. They wait for one that restarts, and say in words what went wrong."""
+"""Calls to the services. They wait for one that restarts, and say in words what went wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import grpc
 import tenacity
 
 from services.cli.clients import open_channel
 from services.cli.tasks import address, note
+from trivet.health.v1 import health_pb2_grpc
+from trivet.reporter.v1 import reporter_pb2_grpc
 from trivet.runner.v1 import runner_pb2_grpc
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-# A runner that restarts replays its journals: thousands of tasks take a few seconds.
+# A service that restarts replays its journals: thousands of tasks take a few seconds.
 PATIENCE_SECS = 15.0
 # Until somebody who waits is told for what.
 _SILENCE_SECS = 3.0
@@ -40,8 +42,11 @@ _HINTS = {
 }
 
 
-class RunnerRefused(Exception):
-    """The runner refused a call, or did not answer; `code` is the gRPC status."""
+class Refused(Exception):
+    """A service refused a call, or did not answer; `code` is the gRPC status."""
+
+    unknown: ClassVar[str]
+    """What to do when it does not know the task."""
 
     def __init__(self, code: grpc.StatusCode, text: str) -> None:
         super().__init__(text)
@@ -51,7 +56,7 @@ class RunnerRefused(Exception):
         """For people: what was said, and what to do."""
         hint = _HINTS.get(self.code, "")
         if self.code is grpc.StatusCode.NOT_FOUND and str(self).startswith("task_id: "):
-            hint = "`trivet ps --all` lists the tasks that the runner knows"
+            hint = self.unknown
         elif self.ambiguous:
             hint = "say --executor ID, and --framework ID if that is not enough"
         return [f"{self.code.name}: {self}", *([hint] if hint else [])]
@@ -62,15 +67,39 @@ class RunnerRefused(Exception):
         return self.code is grpc.StatusCode.FAILED_PRECONDITION and "several executors" in str(self)
 
 
-class Runner:
-    """A connection to the runner's admin socket in `directory`; a context manager."""
+class RunnerRefused(Refused):
+    """By the runner."""
+
+    unknown = "`trivet ps --all` lists the tasks that the runner knows"
+
+
+class HealthRefused(Refused):
+    """By health."""
+
+    unknown = "`trivet health` lists all checks, `trivet ps` all tasks"
+
+
+class ReporterRefused(Refused):
+    """By the reporter."""
+
+    unknown = "`trivet ps --all` lists the tasks that the runner knows"
+
+
+class Service:
+    """A connection to the admin socket of a service in `directory`; a context manager."""
+
+    name: ClassVar[str]
+    words: ClassVar[str]
+    """What people call it."""
+    refused: ClassVar[type[Refused]]
+    stub: ClassVar[Callable[[grpc.aio.Channel], Any]]
 
     def __init__(self, directory: str, *, patience: float = PATIENCE_SECS) -> None:
-        """`patience`: seconds that a call waits for a runner that is away."""
+        """`patience`: seconds that a call waits for a service that is away."""
         self.directory = directory
         self._patience = patience
-        self._channel = open_channel(directory, address.NAME)
-        self._stub = runner_pb2_grpc.RunnerServiceStub(self._channel)
+        self._channel = open_channel(directory, f"{self.name}-admin")
+        self._stub = type(self).stub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,7 +111,7 @@ class Runner:
         """The answer of one unary call, all of which are idempotent.
 
         Raises:
-            RunnerRefused: it is refused, or there is no answer in time.
+            Refused: it is refused, or there is no answer in time.
         """
         deadline = time.monotonic() + self._patience
         call = getattr(self._stub, method)
@@ -110,7 +139,7 @@ class Runner:
         away: Callable[[str], None],
         patience: float | None = None,
     ) -> AsyncGenerator[Any, None]:
-        """Messages of a streaming call, which is opened again whenever it breaks, until the runner ends it.
+        """Messages of a streaming call, which is opened again whenever it breaks, until the service ends it.
 
         Args:
             method: name of the RPC.
@@ -119,7 +148,7 @@ class Runner:
             patience: seconds without any message until it is given up; None: never.
 
         Raises:
-            RunnerRefused: the call is refused, or `patience` is over.
+            Refused: the call is refused, or `patience` is over.
         """
         broken_at: float | None = None
         pause = _PAUSE_SECS
@@ -153,26 +182,53 @@ class Runner:
             pause = min(2 * pause, _MAX_PAUSE_SECS)
 
     def _remind(self) -> None:
-        note(f"no answer yet from the runner in {self.directory}; waiting up to {self._patience:g} s")
+        note(f"no answer yet from {self.words} in {self.directory}; waiting up to {self._patience:g} s")
 
-    async def _refusal(self, error: grpc.aio.AioRpcError) -> RunnerRefused:
+    async def _refusal(self, error: grpc.aio.AioRpcError) -> Refused:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return await self._silence()
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            return RunnerRefused(error.code(), "the runner does not know this call: it is of an older version")
+            return self.refused(error.code(), f"{self.words} does not know this call: it is of an older version")
         if error.code() in _PASSING:
-            return RunnerRefused(error.code(), await self._why(error))
-        return RunnerRefused(error.code(), error.details() or "")
+            return self.refused(error.code(), await self._why(error))
+        return self.refused(error.code(), error.details() or "")
 
-    async def _silence(self) -> RunnerRefused:
-        why = await asyncio.to_thread(address.state, self.directory)
-        why = why or f"{self.directory}: the runner takes connections and does not answer: it starts, or is frozen"
-        return RunnerRefused(grpc.StatusCode.UNAVAILABLE, f"{why}; start it (`trivet up --dir DIR`), or try again")
+    async def _silence(self) -> Refused:
+        why = await asyncio.to_thread(address.state, self.directory, self.name, self.words)
+        why = why or f"{self.directory}: {self.words} takes connections and does not answer: it starts, or is frozen"
+        return self.refused(grpc.StatusCode.UNAVAILABLE, f"{why}; start it (`trivet up --dir DIR`), or try again")
 
     async def _why(self, error: grpc.aio.AioRpcError) -> str:
-        """What a broken call means: nobody is there, or what the runner itself has said."""
-        why = await asyncio.to_thread(address.state, self.directory)
+        """What a broken call means: nobody is there, or what the service itself has said."""
+        why = await asyncio.to_thread(address.state, self.directory, self.name, self.words)
         return why or error.details() or error.code().name
+
+
+class Runner(Service):
+    """A connection to the runner."""
+
+    name = "runner"
+    words = "the runner"
+    refused = RunnerRefused
+    stub = runner_pb2_grpc.RunnerServiceStub
+
+
+class Health(Service):
+    """A connection to health."""
+
+    name = "health"
+    words = "health"
+    refused = HealthRefused
+    stub = health_pb2_grpc.HealthCheckServiceStub
+
+
+class Reporter(Service):
+    """A connection to the reporter."""
+
+    name = "reporter"
+    words = "the reporter"
+    refused = ReporterRefused
+    stub = reporter_pb2_grpc.ReporterServiceStub
 
 
 def _passes(error: BaseException) -> bool:

@@ -24,14 +24,18 @@ if TYPE_CHECKING:
 _REPORTER = {
     "opened": ("framework_id", "executor_id", "incarnation", "task_id", "launch", "epoch", "accepted", "gated"),
     "proposed": ("n", "at", "status"),
-    "answered": ("n", "uuid", "rejection"),
-    "acknowledged": ("n", "uuid"),
-    "latched": ("latch",),
+    "answered": ("n", "uuid", "rejection", "wall"),
+    "acknowledged": ("n", "uuid", "wall"),
+    "latched": ("latch", "wall"),
+    "noted": ("at", "source", "source_at", "kind", "n", "uuid", "minor", "message"),
+    "forgotten": ("dropped",),
     "closed": ("at", "state", "verdict"),
 }
 # Hexadecimal digits of a SHA-256.
 _HASH = 64
 _Record = dict[str, Any]
+# Of what a check probes with: their values are for nobody, in no form.
+_HIDDEN = frozenset({"headers", "env"})
 
 
 class Unreadable(Exception):
@@ -39,13 +43,15 @@ class Unreadable(Exception):
 
 
 def fields_of(payload: bytes) -> _Record:
-    """The record as an object; `is` says of which kind it is.
+    """The record as an object; `is` says of which kind it is. Values of a check's headers and environment are hidden.
 
     Raises:
         Unreadable: it is no record.
     """
     try:
         record = json.loads(payload)
+        if isinstance(record, dict) and "check" in (record.get("is"), record.get("kind")):
+            record = _without_values(record)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"not a record: {error}") from None
     if isinstance(record, dict):
@@ -62,6 +68,20 @@ def fields_of(payload: bytes) -> _Record:
         more = {"more": rest[len(names) :]} if len(rest) > len(names) else {}
         return {"is": record[0], **named, **more}
     raise Unreadable("not a record: neither an object with its kind nor a list that begins with it")
+
+
+def _without_values(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _masked(of) if name in _HIDDEN else _without_values(of) for name, of in value.items()}
+        case list():
+            return [_without_values(each) for each in value]
+    return value
+
+
+def _masked(value: Any) -> Any:
+    # What is not of the known form may tell a secret wherever it is.
+    return dict.fromkeys(value, "***") if isinstance(value, dict) else "***"
 
 
 def described(record: Mapping[str, Any]) -> str:
@@ -83,11 +103,13 @@ def described(record: Mapping[str, Any]) -> str:
 def _when(kind: str, fields: _Record) -> str:
     """The wall clock of a record, taken out of its fields; blanks: it has none."""
     at: Any = fields.get("launched_at")
-    if kind == "closed" and _is_number(fields.get("at")):
+    if kind in ("closed", "noted") and _is_number(fields.get("at")):
         at = fields.pop("at")
+    elif _is_number(fields.get("wall")):
+        at = fields.pop("wall")
     elif isinstance(fields.get("at"), list) and len(fields["at"]) == 2:
         at = fields.pop("at")[1]
-    return moment(at) if _is_number(at) else " " * 23
+    return moment(at) if at and _is_number(at) else " " * 23
 
 
 def _is_number(value: object) -> bool:
@@ -149,8 +171,16 @@ def _verdict(value: Any) -> str:
 
 
 def _spec(value: Any) -> str:
-    # Without what is probed: a command may hold secrets.
+    # Without what is probed: commands, headers and environments may hold secrets.
     return "none" if value is None else f"(rule {value['rule']})"
+
+
+def _specs(value: Any) -> str:
+    try:
+        return ", ".join(f"({spec['kind']}: {spec['target']['type']}, rule {spec['rule']})" for spec in value) or "none"
+    except (TypeError, KeyError):
+        # As it stands it may tell a secret.
+        return "(of a form that is not known here)"
 
 
 def _states(value: Any) -> str:
@@ -159,6 +189,14 @@ def _states(value: Any) -> str:
 
 def _rejection(value: Any) -> str:
     return reporter_pb2.Rejection.Name(value).removeprefix("REJECTION_") if value else "none"
+
+
+def _source(value: Any) -> str:
+    return reporter_pb2.Source.Name(value).removeprefix("SOURCE_")
+
+
+def _trace_kind(value: Any) -> str:
+    return reporter_pb2.TraceKind.Name(value).removeprefix("TRACE_KIND_")
 
 
 def _uuid(value: Any) -> str:
@@ -181,11 +219,15 @@ _SHOWN: dict[tuple[str, str], Callable[[Any], str]] = {
     ("end", "cause"): cause_name,
     ("end", "verdict"): phase_name,
     ("check", "spec"): _spec,
+    ("check", "specs"): _specs,
     ("opened", "accepted"): _states,
     ("proposed", "status"): _status,
     ("latched", "latch"): _latch,
     ("closed", "state"): _state,
     ("closed", "verdict"): _verdict,
     ("answered", "rejection"): _rejection,
+    ("noted", "source"): _source,
+    ("noted", "source_at"): moment,
+    ("noted", "kind"): _trace_kind,
     ("", "uuid"): _uuid,
 }

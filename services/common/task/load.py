@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 from services.common.task.advice import advise, advise_lifecycle
 from services.common.task.assigned import differs
+from services.common.task.aurora_health import aurora_check
 from services.common.task.findings import Findings, InvalidTask, at
 from services.common.task.forms import Document, Form, read
 from services.common.task.lifecycle import Lifecycle, config_of, lifecycle_of
-from services.common.task.ports import HEALTH_PORT, assigned_ports, resolve_ports
+from services.common.task.mesos_checks import GATE_LABEL, mesos_check, mesos_health
+from services.common.task.ports import assigned_ports, resolve_ports
 from services.common.task.rules import check
 from services.common.task.templates import Resolver, Variables
 
 if TYPE_CHECKING:
     from mesos.v1 import mesos_pb2
+    from services.common.task.checks import HealthCheck, StatusCheck
     from trivet.task.v1 import task_pb2
 
 _JOB_TEXTS = ("role", "environment", "cluster", "name")
@@ -37,8 +40,10 @@ class LoadedTask:
     """Who runs the processes: the task's user, else the role; empty: whoever the executor is."""
     name: str
     """The task's name, else that of its first process (Thermos: Task.name)."""
-    health: task_pb2.HealthCheckConfig | None
-    """The health check, None when there is none: its absence opens the gate at once."""
+    health: HealthCheck | None
+    """What leads to a verdict; None when nothing does: its absence opens the gate at once."""
+    check: StatusCheck | None
+    """What is only told (Mesos: TaskInfo.check)."""
     kill_grace: float | None
     """Seconds from `TaskInfo.kill_policy`, None when it is not given."""
     lifecycle: Lifecycle | None = None
@@ -86,7 +91,8 @@ def complete(document: Document, info: mesos_pb2.TaskInfo, hostname: str, findin
     _resolve(document, info, hostname, ports, findings)
     check(task, document.prefix, findings)
     advise(task, document.prefix, findings, job=document.form is not Form.TASK, submitted=assigned is not None)
-    health = _health(document, ports, findings)
+    health = _health(document, info, ports, findings)
+    status_check = mesos_check(info, findings)
     lifecycle = lifecycle_of(task, ports, findings, by_default=document.form is Form.JOB)
     config = config_of(task, by_default=lifecycle is not None)
     if config is not None and kill_grace is not None:
@@ -104,6 +110,7 @@ def complete(document: Document, info: mesos_pb2.TaskInfo, hostname: str, findin
         user=_user(task),
         name=task.task.name or task.task.processes[0].name,
         health=health,
+        check=status_check,
         kill_grace=kill_grace,
         lifecycle=lifecycle,
     )
@@ -154,23 +161,19 @@ def _values(document: Document, info: mesos_pb2.TaskInfo, hostname: str, finding
     }
 
 
-def _health(document: Document, ports: dict[str, int], findings: Findings) -> task_pb2.HealthCheckConfig | None:
-    """Aurora: a shell check, else HTTP when there is a port named `health`, else none; jobs have defaults for it."""
-    task = document.task
-    given = task.HasField("health_check_config")
-    config = task.health_check_config
-    if given and config.min_consecutive_successes == 0:
-        findings.warning("health_check_config.min_consecutive_successes", "0 is taken as 1")
-        config.min_consecutive_successes = 1
-    if config.health_checker.HasField("shell"):
-        return config
-    if not given and document.form is Form.TASK:
-        return None
-    if HEALTH_PORT in ports:
-        return config
-    if given:
-        findings.warning("health_check_config", f"no port is named `{HEALTH_PORT}`: there is no health check")
-    return None
+def _health(
+    document: Document, info: mesos_pb2.TaskInfo, ports: dict[str, int], findings: Findings
+) -> HealthCheck | None:
+    """Aurora's configuration wins over Mesos'."""
+    by_default = document.form is not Form.TASK
+    if (aurora := aurora_check(document.task, ports, findings, by_default=by_default)) is not None:
+        if info.HasField("health_check"):
+            findings.warning("TaskInfo.health_check", "not acted on: the task's own health check wins")
+        return aurora
+    health = mesos_health(info, findings)
+    if not info.HasField("health_check") and any(label.key == GATE_LABEL for label in info.labels.labels):
+        findings.warning(at("TaskInfo.labels", GATE_LABEL), "not acted on: there is no health check to wait for")
+    return health
 
 
 def _kill_grace(info: mesos_pb2.TaskInfo, findings: Findings) -> float | None:
@@ -183,6 +186,6 @@ def _kill_grace(info: mesos_pb2.TaskInfo, findings: Findings) -> float | None:
 
 
 def _warn_of_ignored(info: mesos_pb2.TaskInfo, findings: Findings) -> None:
-    for name in ("health_check", "check", "command", "container"):
+    for name in ("command", "container"):
         if info.HasField(name):
             findings.warning(f"TaskInfo.{name}", "not acted on")

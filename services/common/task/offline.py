@@ -11,12 +11,15 @@ from google.protobuf import json_format
 from mesos.v1 import mesos_pb2
 from services.common.task.advice import advise_client
 from services.common.task.assigned import is_thrift
+from services.common.task.aurora_health import HEALTH_PORT, port_of
+from services.common.task.checks import CommandTarget, Source
 from services.common.task.findings import Findings, InvalidTask
 from services.common.task.forms import Form
 from services.common.task.lifecycle import config_of
 from services.common.task.load import LoadedTask, complete, read_data
-from services.common.task.ports import HEALTH_PORT, follow_all, port_map, referenced_ports
+from services.common.task.ports import follow_all, port_map, referenced_ports
 from services.common.task.schema import Object, decode
+from services.common.task.templates import port_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +46,9 @@ class Examined:
     ports: Mapping[str, int | None] = field(default_factory=dict)
     """All named ports; None: the agent says which number."""
     health_by_port: bool = False
-    """There is a health check if the agent assigns a port named `health`."""
+    """There is Aurora's health check, instead of Mesos', if the agent assigns a port named `health`."""
+    health_port: str = ""
+    """Name of the health check's port where the agent says which number; the one in `loaded` is a stand-in."""
     lifecycle_by_port: str = ""
     """Name of the port with which there would be lifecycle endpoints."""
 
@@ -94,17 +99,23 @@ def _examine(
         task.instance = 0
     if aurora and document.form is Form.JOB:
         advise_client(task, document.prefix, findings)
+    health_port = port_of(task) or HEALTH_PORT
+    health_port = next(port_names(health_port), health_port)
     loaded = complete(document, info, _UNKNOWN, findings)
     ends = follow_all({name: target for name, target in aliases.items() if name not in numbered})
     known = {name: None if (ends.get(name) or name) in unknown else port for name, port in loaded.ports.items()}
     config = config_of(task, by_default=document.form is Form.JOB)
+    health = loaded.health
+    auroras = health is not None and health.source is Source.AURORA
+    probes_port = health is not None and auroras and not isinstance(health.target, CommandTarget)
     return Examined(
         form=document.form.value,
         wrapping=wrapping,
         warnings=loaded.warnings,
         loaded=loaded,
         ports=known,
-        health_by_port=loaded.health is None and document.form is not Form.TASK and HEALTH_PORT not in known,
+        health_by_port=not auroras and document.form is not Form.TASK and HEALTH_PORT not in known,
+        health_port=health_port if probes_port and known.get(health_port, 0) is None else "",
         lifecycle_by_port=config.port if config is not None and loaded.lifecycle is None else "",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from services.common.task.aurora_health import port_of
 from services.common.task.findings import Findings, at, quoted
 from services.common.task.templates import port_names, texts
 
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
 
     from mesos.v1 import mesos_pb2
     from trivet.task.v1 import task_pb2
-
-HEALTH_PORT = "health"
-"""Name of the port that HTTP health checks probe. Aurora fixes it."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _MAX_PORT = 65535
@@ -92,15 +90,15 @@ def follow_all(aliases: Mapping[str, str]) -> dict[str, str | None]:
 def referenced_ports(task: task_pb2.Task) -> set[str]:
     """Ports that somebody has to assign before the task can start.
 
-    Those that its templates need (aliases of the announcer's port map followed), and `health` when the task brings a
-    health check that is not a shell command, and the port of the lifecycle endpoints that it brings.
+    Those that its templates need (aliases of the announcer's port map followed), that of the health check that the task
+    brings (Aurora's HTTP check: `health`), and that of the lifecycle endpoints that it brings.
     """
     aliases = port_map(task.announce) if task.HasField("announce") else {}
     parts = (task.task, task.health_check_config, task.lifecycle)
     templates = (text for part in parts for *_, text in texts(part, ""))
     wanted = {name for text in templates for name in port_names(text)}
-    if task.HasField("health_check_config") and not task.health_check_config.health_checker.HasField("shell"):
-        wanted.add(HEALTH_PORT)
+    if (health := port_of(task)) and "{{" not in health:
+        wanted.add(health)
     if task.HasField("lifecycle") and task.lifecycle.HasField("http"):
         wanted.add(task.lifecycle.http.port)
     ends = follow_all(aliases)

@@ -11,8 +11,10 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from services.common.task.aurora_health import check_health
 from services.common.task.findings import Findings, at, quoted
 from services.common.task.graph import Graph
+from services.common.task.values import check_command, check_endpoint, not_negative, one_of, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,25 +24,17 @@ if TYPE_CHECKING:
 MAX_NAME_BYTES = 255
 """A process name is the name of a directory: NAME_MAX."""
 
-MAX_COMMAND_BYTES = 131_071
-"""Linux: MAX_ARG_STRLEN (32 pages) without the closing NUL. A longer argument fails every exec."""
-
-MAX_SECONDS = 10 * 365 * 86_400
-"""Ten years: no wait is longer, and all sums of times stay within every clock's range."""
-
 DESTINATIONS = ("file", "console", "both", "none")
 MODES = ("standard", "rotate")
-HEALTH_RULES = ("time",)
 
 _USER = re.compile(r"[^\s:/\0]{1,255}")
-_ENDPOINT = re.compile(r"/[!-~]*")
 
 
 def check(task: task_pb2.Task, prefix: str, findings: Findings) -> None:
     """Checks a whole task; `prefix` is the path of its Thermos part in the user's document."""
     _check_thermos(task.task, prefix, findings)
     if task.HasField("health_check_config"):
-        _check_health(task.health_check_config, "health_check_config", findings)
+        check_health(task.health_check_config, "health_check_config", findings)
     if task.lifecycle.HasField("http"):
         _check_lifecycle(task.lifecycle.http, "lifecycle.http", findings)
     if task.HasField("role") and task.role and not _USER.fullmatch(task.role):
@@ -57,8 +51,8 @@ def _check_thermos(task: task_pb2.ThermosTask, path: str, findings: Findings) ->
         _check_process(process, at(processes, index), findings)
     _check_duplicates(task, processes, findings)
     _check_constraints(task, at(path, "constraints"), findings)
-    _not_negative(task, ("max_failures", "max_concurrency"), path, findings)
-    _seconds(task, ("finalization_wait",), path, findings)
+    not_negative(task, ("max_failures", "max_concurrency"), path, findings)
+    seconds(task, ("finalization_wait",), path, findings)
     if task.HasField("resources"):
         _check_resources(task.resources, at(path, "resources"), findings)
     if task.user and not _USER.fullmatch(task.user):
@@ -72,8 +66,8 @@ def _check_process(process: task_pb2.Process, path: str, findings: Findings) -> 
     if wrong:
         findings.violation(at(path, "name"), wrong)
     check_command(process.cmdline if process.HasField("cmdline") else None, at(path, "cmdline"), findings)
-    _not_negative(process, ("max_failures",), path, findings)
-    _seconds(process, ("min_duration",), path, findings)
+    not_negative(process, ("max_failures",), path, findings)
+    seconds(process, ("min_duration",), path, findings)
     if process.HasField("logger"):
         _check_logger(process.logger, at(path, "logger"), findings)
     if process.HasField("resources"):
@@ -95,19 +89,9 @@ def _name_fault(process: task_pb2.Process) -> str:
     return ""
 
 
-def check_command(command: str | None, path: str, findings: Findings) -> None:
-    """Checks a text for `bash -c`. An empty one is allowed: it succeeds."""
-    if command is None:
-        findings.violation(path, "is required")
-    elif "\0" in command:
-        findings.violation(path, "must not contain NUL")
-    elif len(command.encode()) > MAX_COMMAND_BYTES:
-        findings.violation(path, f"must not be longer than {MAX_COMMAND_BYTES} bytes: the kernel refuses it")
-
-
 def _check_logger(logger: task_pb2.Logger, path: str, findings: Findings) -> None:
-    _one_of(logger.destination, DESTINATIONS, at(path, "destination"), findings)
-    _one_of(logger.mode, MODES, at(path, "mode"), findings)
+    one_of(logger.destination, DESTINATIONS, at(path, "destination"), findings)
+    one_of(logger.mode, MODES, at(path, "mode"), findings)
     if logger.rotate.log_size < 1:
         findings.violation(at(path, "rotate", "log_size"), f"must be at least 1 byte, is {logger.rotate.log_size}")
     if logger.rotate.backups < 1:
@@ -119,7 +103,7 @@ def _check_resources(resources: task_pb2.Resources, path: str, findings: Finding
     for name in ("cpu", "ram", "disk"):
         if not resources.HasField(name):
             findings.violation(at(path, name), "is required")
-    _not_negative(resources, ("cpu", "ram", "disk", "gpu"), path, findings)
+    not_negative(resources, ("cpu", "ram", "disk", "gpu"), path, findings)
 
 
 def _check_duplicates(task: task_pb2.ThermosTask, path: str, findings: Findings) -> None:
@@ -169,50 +153,9 @@ def _order_faults(names: Sequence[str], by_name: Mapping[str, task_pb2.Process])
             yield f"{who}the ephemeral process {quoted(first.name)}, but is not ephemeral itself"
 
 
-def _check_health(config: task_pb2.HealthCheckConfig, path: str, findings: Findings) -> None:
-    checker = at(path, "health_checker")
-    if config.health_checker.HasField("shell"):
-        shell = config.health_checker.shell
-        place = at(checker, "shell", "shell_command")
-        check_command(shell.shell_command if shell.HasField("shell_command") else None, place, findings)
-    http = config.health_checker.http
-    if not _ENDPOINT.fullmatch(http.endpoint):
-        findings.violation(at(checker, "http", "endpoint"), "must start with a slash and be ASCII without blanks")
-    code = http.expected_response_code
-    if not 0 <= code <= 999:
-        findings.violation(at(checker, "http", "expected_response_code"), f"must be from 0 to 999, is {code}")
-    _not_negative(config, ("max_consecutive_failures", "min_consecutive_successes"), path, findings)
-    for name in ("interval_secs", "timeout_secs"):
-        if getattr(config, name) <= 0:
-            findings.violation(at(path, name), f"must be more than 0 s, is {getattr(config, name)}")
-    _seconds(config, ("initial_interval_secs", "interval_secs", "timeout_secs"), path, findings)
-    _one_of(config.rule, HEALTH_RULES, at(path, "rule"), findings)
-
-
 def _check_lifecycle(config: task_pb2.HttpLifecycleConfig, path: str, findings: Findings) -> None:
     if not config.port:
         findings.violation(at(path, "port"), "must not be empty")
     for name in ("graceful_shutdown_endpoint", "shutdown_endpoint"):
-        if not _ENDPOINT.fullmatch(getattr(config, name)):
-            findings.violation(at(path, name), "must start with a slash and be ASCII without blanks")
-    _seconds(config, ("graceful_shutdown_wait_secs", "shutdown_wait_secs"), path, findings)
-
-
-def _seconds(message: object, names: Sequence[str], path: str, findings: Findings) -> None:
-    _not_negative(message, names, path, findings)
-    for name in names:
-        value = getattr(message, name)
-        if value > MAX_SECONDS:
-            findings.violation(at(path, name), f"must not be more than {MAX_SECONDS} s, is {value}")
-
-
-def _not_negative(message: object, names: Sequence[str], path: str, findings: Findings) -> None:
-    for name in names:
-        value = getattr(message, name)
-        if value < 0:
-            findings.violation(at(path, name), f"must not be negative, is {value}")
-
-
-def _one_of(value: str, allowed: Sequence[str], path: str, findings: Findings) -> None:
-    if value not in allowed:
-        findings.violation(path, f"must be {' or '.join(allowed)}, is {quoted(value)}")
+        check_endpoint(getattr(config, name), at(path, name), findings)
+    seconds(config, ("graceful_shutdown_wait_secs", "shutdown_wait_secs"), path, findings)

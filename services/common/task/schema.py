@@ -31,6 +31,14 @@ _INT_RANGES = {
 }
 # Set from another field's null, never by the user.
 _DERIVED = {"initial_interval_null"}
+# Texts that may be written as whole numbers.
+_NUMBERS_TOO = frozenset(
+    [
+        "trivet.task.v1.HttpHealthChecker.port",
+        "trivet.task.v1.HttpHealthChecker.expected_response_codes",
+        "trivet.task.v1.TcpHealthChecker.port",
+    ]
+)
 # Aurora's fields that are for its scheduler, its client or its announcer: known, and nothing that an executor acts on.
 _ELSEWHERE = {
     "trivet.task.v1.Task": frozenset(
@@ -191,7 +199,8 @@ def _read_map(target: Any, value: Any, path: str, findings: Findings) -> None:
 def _scalar(field: FieldDescriptor, value: Any) -> bool | int | float | str:
     match field.cpp_type:
         case FieldDescriptor.CPPTYPE_STRING:
-            return _text(value)
+            number = isinstance(value, int) and not isinstance(value, bool)
+            return str(value) if number and field.full_name in _NUMBERS_TOO else _text(value)
         case FieldDescriptor.CPPTYPE_BOOL:
             return _boolean(value)
         case FieldDescriptor.CPPTYPE_DOUBLE:

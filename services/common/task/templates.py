@@ -133,8 +133,9 @@ class Resolver:
         for field, value in scope.message.ListFields():
             place = at(scope.path, field.name)
             if field.message_type is not None and field.message_type.GetOptions().map_entry:
-                continue
-            if field.message_type is not None and field.is_repeated:
+                for key in sorted(value):
+                    value[key] = self._text(value[key], at(place, key), scope)
+            elif field.message_type is not None and field.is_repeated:
                 for index, part in enumerate(value):
                     if _may_refer(part):
                         self._message(_Scope(part, at(place, index), scope))
@@ -228,12 +229,12 @@ def _has(message: Message, name: str) -> bool:
 
 
 def texts(message: Message, path: str) -> Iterator[tuple[Any, str | int, str, str]]:
-    """Every text inside `message`: its owner (message or list), its key there, its path and itself. Maps have none."""
+    """Every text inside `message`: its owner (message, list or map), its key there, its path and itself."""
     for field, value in message.ListFields():
         place = at(path, field.name)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            continue
-        if field.message_type is not None:
+            yield from ((value, key, at(place, key), value[key]) for key in sorted(value))
+        elif field.message_type is not None:
             parts = list(enumerate(value)) if field.is_repeated else [(None, value)]
             for index, part in parts:
                 yield from texts(part, place if index is None else at(place, index))

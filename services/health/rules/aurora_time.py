@@ -7,14 +7,16 @@ practically every task.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from services.health.rules.base import Interpreted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from services.health.interpret import Reading
     from services.health.rules.base import Limits, Memory
 
 
@@ -78,7 +80,7 @@ TRANSITIONS: Mapping[tuple[Stage, Timing, Count], Stage] = {
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class State(Interpreted):
     """See `RuleState`."""
 
     stage: Stage = Stage.WARMING
@@ -92,10 +94,21 @@ class State:
         """See `RuleState`."""
         return self.stage is Stage.DEAD
 
-    def count(self, limits: Limits, *, success: bool, elapsed: float) -> State:
+    @property
+    def reports(self) -> int:
+        """Always 0: Aurora hears of a change of `healthy` only."""
+        return 0
+
+    @property
+    def told(self) -> tuple[object, ...]:
+        """See `RuleState`. The row of successes of a task that has passed grows with every probe: no news."""
+        return self.passed, self.healthy, self.dead, self.failures, 0 if self.passed else self.successes
+
+    def count(self, limits: Limits, reading: Reading, elapsed: float) -> State:
         """See `RuleState`."""
         if self.dead:
             return self
+        success = reading.success
         failures = 0 if success else self.failures + 1
         successes = self.successes + 1 if success else 0
         stage = TRANSITIONS[self.stage, _timing(limits, elapsed), _count(limits, failures, successes)]
@@ -145,7 +158,13 @@ class State:
 
     def to_json(self) -> dict[str, object]:
         """See `RuleState`."""
-        return {**dataclasses.asdict(self), "stage": self.stage.value}
+        return {
+            "stage": self.stage.value,
+            "passed": self.passed,
+            "healthy": self.healthy,
+            "failures": self.failures,
+            "successes": self.successes,
+        }
 
 
 def _timing(limits: Limits, elapsed: float) -> Timing:

@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, Protocol, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from services.health.interpret import Reading, Value
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The numbers of a health check that a rule needs. Intervals in seconds."""
+    """The numbers of a check that a rule needs. Times in seconds."""
 
     initial_interval: float
+    """Mesos: the grace period."""
     interval: float
     max_failures: int
+    """One more than these in a row are too many."""
     min_successes: int
+    delay: float = 0.0
+    """From the task's start to the first probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,10 @@ class Memory:
     dead: bool
     failures: int
     successes: int
+    reports: int = 0
+    value: Value | None = None
+    """What a check that is not interpreted has found last."""
+    changes: int = 0
 
 
 class RuleState(Protocol):
@@ -35,7 +45,7 @@ class RuleState(Protocol):
 
     @property
     def passed(self) -> bool:
-        """The gate is open. Never closes again."""
+        """It has been healthy once: the gate, if there is one, is open. Never closes again."""
 
     @property
     def healthy(self) -> bool | None:
@@ -53,23 +63,69 @@ class RuleState(Protocol):
     def successes(self) -> int:
         """Successes in a row, up to now."""
 
-    def count(self, limits: Limits, *, success: bool, elapsed: float) -> Self:
+    @property
+    def reports(self) -> int:
+        """Grows with each result that the framework has to hear of even if `healthy` stays as it is."""
+
+    @property
+    def value(self) -> Value | None:
+        """What a check that is not interpreted has found last; None under all other rules, and if it found nothing."""
+
+    @property
+    def changes(self) -> int:
+        """How often `value` has changed, in value or in presence."""
+
+    @property
+    def told(self) -> tuple[object, ...]:
+        """What others have to hear of: when it differs from before, there is a new verdict."""
+
+    def before(self, limits: Limits) -> Self:
+        """The opinion when the next probe is due: a rule that counts attempts may have had enough of them."""
+
+    def count(self, limits: Limits, reading: Reading, elapsed: float) -> Self:
         """The opinion after one more counted result.
 
         Args:
             limits: The numbers of this check.
-            success: What the result was.
-            elapsed: Seconds of the initial interval that had been used up when the check was complete.
+            reading: What was found; always one that counts.
+            elapsed: Seconds of the initial interval (of the grace period) that had been used up when the check was
+                complete. Counts from the task's start, `limits.delay` included.
         """
 
     def explain(self, limits: Limits, before: Self, detail: str) -> str:
-        """One line for people: what the result that led from `before` to here means."""
+        """One line for people: what the step that led from `before` to here means.
+
+        Args:
+            limits: The numbers of this check.
+            before: The opinion before.
+            detail: Of the reading; empty after `before()`.
+        """
 
     def adopt(self, memory: Memory) -> Self:
         """Takes over what was remembered elsewhere. What has passed stays passed, what is dead stays dead."""
 
     def to_json(self) -> dict[str, object]:
         """For the journal; `Rule.restore` reads it."""
+
+
+class Interpreted:
+    """What the states of rules that lead to a verdict have in common."""
+
+    __slots__ = ()
+
+    def before(self, limits: Limits) -> Self:  # noqa: ARG002  # the interface is that of all rules
+        """See `RuleState`. Most rules do not count attempts."""
+        return self
+
+    @property
+    def value(self) -> Value | None:
+        """See `RuleState`."""
+        return None
+
+    @property
+    def changes(self) -> int:
+        """See `RuleState`."""
+        return 0
 
 
 class Rule(Protocol):
@@ -83,7 +139,7 @@ class Rule(Protocol):
         """The opinion before the first result."""
 
     def restore(self, record: Mapping[str, object]) -> RuleState:
-        """The opinion that `RuleState.to_json` wrote.
+        """The opinion that `RuleState.to_json` wrote, also by an earlier version of the rule.
 
         Raises:
             ValueError: The record does not hold one.

@@ -11,11 +11,15 @@ import pytest
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from tests.integration.checklist.bench import OBEDIENT, STUBBORN, states, terminals
+from tests.integration.checklist.bench import OBEDIENT, STUBBORN, UPDATE, states, terminals
 from tests.integration.faults.processes import start_ticks, wait_dead
 
 if TYPE_CHECKING:
     from tests.integration.checklist.bench import Bench
+    from tests.integration.checklist.wiretap import Call
+
+
+TRUE: dict[str, Any] = {"processes": [{"name": "p", "cmdline": "true"}]}
 
 
 def kill_event(task_id: str) -> executor_pb2.Event:
@@ -53,18 +57,51 @@ def test_17_a_shorter_grace_counts_from_the_first_kill(bench: Bench) -> None:
     assert time.monotonic() - second < 3
 
 
-def test_18_a_kill_for_an_unknown_task_does_nothing(bench: Bench) -> None:
+def test_18_a_kill_for_an_unknown_task_is_answered_once_and_holds_up_nothing(bench: Bench) -> None:
     sleeper = bench.sleeper()
+    refused = bench.fault(call="CALL_TYPE_UPDATE", refuse={"status": 503}, times=2)
+    for _ in range(3):
+        bench.tap.inject(kill_event("nobody"))
+    bench.tap.wait("the answer", lambda calls: sum(_is_of(call, "nobody") for call in calls) == 3)
+    assert bench.strikes(refused) == 2
+    sent = bench.tap.updates_of("nobody")
+    assert len({call.body for call in sent}) == 1
+    [status] = terminals(sent)
+    assert (status.state, status.message) == (
+        mesos_pb2.TASK_KILLED,
+        "Kill received for a task unknown to this executor",
+    )
+    # Nobody acknowledges it, so it is not in the list either.
+    bench.tap.cut_stream()
+    listed = bench.tap.wait_subscribes(2)[1].message.subscribe
+    assert not listed.unacknowledged_updates
+    bench.tap.wait_stream(bench.tap.subscribes[1])
     bench.tap.inject(kill_event("nobody"))
+    coordinator = sleeper.task.coordinator()
     sleeper.task.kill()
     assert sleeper.task.wait_end() == "TASK_KILLED"
-    # The events came in this order, so the first one has been handled. The master answers for unknown tasks.
-    assert states(bench.tap.updates) == ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLED"]
+    # And the executor goes with its last task.
+    wait_dead(coordinator)
+    assert len(bench.tap.updates_of("nobody")) == 3
+
+
+def test_18_a_launch_behind_the_kill_of_its_id_is_a_new_task(bench: Bench) -> None:
+    anchor = bench.sleeper(executor="shared")
+    bench.tap.inject(kill_event("t"))
+    bench.tap.wait("the answer", lambda calls: any(_is_of(call, "t") for call in calls))
+    task = bench.launch(TRUE, executor="shared", task_id="t")
+    bench.tap.wait("its end", lambda _: "TASK_FINISHED" in states(bench.tap.updates_of("t")))
+    assert task.runs()["p"][0].exit.code == 0
+    anchor.task.kill()
+
+
+def _is_of(call: Call, task_id: str) -> bool:
+    return call.message.type == UPDATE and call.message.update.status.task_id.value == task_id
 
 
 def test_18_a_kill_for_a_finished_task_does_nothing(bench: Bench) -> None:
     stays: dict[str, Any] = {"executor": "shared", "options": ["--linger", "600"]}
-    over = bench.launch({"processes": [{"name": "p", "cmdline": "true"}]}, **stays)
+    over = bench.launch(TRUE, **stays)
     assert over.wait_end() == "TASK_FINISHED"
     bench.tap.inject(kill_event(over.task_id))
     sleeper = bench.sleeper(**stays)
@@ -144,7 +181,7 @@ def test_22_one_terminal_status_when_health_kill_and_exit_race(bench: Bench, tur
     task.wait_end()
     if turn == 2:
         task.kill()
-    bench.launch({"processes": [{"name": "p", "cmdline": "true"}]}, executor="shared").wait_end()
+    bench.launch(TRUE, executor="shared").wait_end()
     anchor.task.kill()
     anchor.task.wait_end()
     sent = bench.tap.updates_of(task.task_id)

@@ -14,7 +14,11 @@ from services.cli.__main__ import OPTIONAL
 
 ROOT = pathlib.Path(__file__).parents[3]
 # Packages as they are imported.
-MODULES = {"grpcio-health-checking": "grpc_health", "grpcio-reflection": "grpc_reflection"}
+MODULES = {
+    "grpcio-health-checking": "grpc_health",
+    "grpcio-reflection": "grpc_reflection",
+    "prometheus-client": "prometheus_client",
+}
 
 
 @pytest.mark.parametrize(

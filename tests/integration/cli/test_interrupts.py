@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.effort import some
 from tests.integration.cli.rig import SECS, directory, example, running_in
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def interrupted_at(step: str, root: str, *argv: str) -> subprocess.CompletedProc
         return done
 
 
-@pytest.mark.parametrize("step", STARTS)
+@pytest.mark.parametrize("step", some(STARTS))
 def test_an_interrupt_before_the_launch_is_one_line_and_leaves_nothing(root: str, step: str) -> None:
     done = interrupted_at(step, root, "run", "--output", "json", example("hello"))
     assert done.stderr in LINES
@@ -111,7 +112,7 @@ def test_an_interrupt_before_the_launch_is_one_line_and_leaves_nothing(root: str
     assert os.listdir(root) == []
 
 
-@pytest.mark.parametrize("step", ENDS)
+@pytest.mark.parametrize("step", some(ENDS))
 def test_an_interrupt_after_the_end_changes_nothing(root: str, step: str) -> None:
     done = interrupted_at(step, root, "run", "--output", "json", example("hello"))
     assert (done.returncode, done.stderr) == (0, "")

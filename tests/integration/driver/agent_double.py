@@ -13,10 +13,13 @@ import subprocess
 import sys
 import threading
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TIMEOUT = 20.0
 REASONS = {202: "Accepted", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found"}
@@ -30,12 +33,20 @@ class Received(NamedTuple):
     body: bytes
     call: executor_pb2.Call
 
+    @classmethod
+    def of(cls, head: str, body: bytes) -> Received:
+        return cls(time.monotonic(), head, body, executor_pb2.Call.FromString(body))
+
+    @property
+    def is_update(self) -> bool:
+        return self.call.type == executor_pb2.Call.UPDATE
+
 
 class AgentDouble:
     """Listens on loopback. SUBSCRIBE gets a stream, UPDATE is acknowledged."""
 
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._listener = socket.create_server((host, port))
         self.port = self._listener.getsockname()[1]
         self.subscribes: queue.Queue[Received] = queue.Queue()
         self.updates: queue.Queue[Received] = queue.Queue()
@@ -71,13 +82,14 @@ class AgentDouble:
             return
 
     def _handle(self, sock: socket.socket, head: str, body: bytes) -> None:
-        received = Received(time.monotonic(), head, body, executor_pb2.Call.FromString(body))
+        received = Received.of(head, body)
         if received.call.type == executor_pb2.Call.SUBSCRIBE:
             self._subscribe(sock, received)
-        elif received.call.type == executor_pb2.Call.UPDATE:
-            self.updates.put(received)
+        elif received.is_update:
             answer(sock, 202)
             self.ack(received)
+            # After all that is written by itself: what a test sends next stands alone.
+            self.updates.put(received)
 
     def _subscribe(self, sock: socket.socket, received: Received) -> None:
         sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: application/x-protobuf\r\n\r\n")
@@ -86,7 +98,9 @@ class AgentDouble:
         self.subscribes.put(received)
 
     def ack(self, received: Received) -> None:
-        status = received.call.update.status
+        self.ack_status(received.call.update.status)
+
+    def ack_status(self, status: mesos_pb2.TaskStatus) -> None:
         event = executor_pb2.Event(type="ACKNOWLEDGED")
         event.acknowledged.task_id.CopyFrom(status.task_id)
         event.acknowledged.uuid = status.uuid
@@ -114,7 +128,15 @@ class AgentDouble:
 class ExecutorUnderTest:
     """`trivet-executor`, launched as an agent would."""
 
-    def __init__(self, agent: AgentDouble, directory: str, services: str, **environ: str) -> None:
+    def __init__(
+        self,
+        agent: AgentDouble,
+        directory: str,
+        services: str,
+        *options: str,
+        wrapper: Sequence[str] = (),
+        **environ: str,
+    ) -> None:
         self.sandbox = f"{directory}/sandbox-dir"
         os.makedirs(self.sandbox)
         self.log = f"{self.sandbox}/stderr"
@@ -137,7 +159,7 @@ class ExecutorUnderTest:
         program = f"{os.path.dirname(sys.executable)}/trivet-executor"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [program, "--services", services],
+                [*wrapper, program, "--services", services, *options],
                 env=env,
                 cwd=self.sandbox,
                 stdin=subprocess.DEVNULL,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mesos.v1 import mesos_pb2
 from mesos.v1.executor import executor_pb2
-from tests.integration.driver.agent_double import AgentDouble, ExecutorUnderTest, framed, kill, launch
+from tests.integration.driver.agent_double import AgentDouble, ExecutorUnderTest, Received, framed, kill, launch
 from tests.integration.faults.processes import wait_dead
 from tests.integration.faults.stack import Stack
 
@@ -92,3 +93,31 @@ def test_the_tasks_of_a_group_that_kills_drivers_fail(start: Start) -> None:
     agent.send_raw(framed(event.SerializeToString() + b"\x22\xff\x7f"))
     updates = [agent.next_update().call.update.status for _ in range(2)]
     assert {(update.task_id.value, update.state) for update in updates} == {("a", 3), ("b", 3)}
+
+
+class Forgetful(AgentDouble):
+    """Its acknowledgement of the first end is lost."""
+
+    lost = 0
+
+    def ack(self, received: Received) -> None:
+        if self.lost or received.call.update.status.state != mesos_pb2.TASK_FINISHED:
+            super().ack(received)
+        else:
+            self.lost += 1
+
+
+def test_an_id_is_used_again_though_the_acknowledgement_of_its_end_was_lost(start: Start, services: Stack) -> None:
+    agent = Forgetful()
+    executor = start(agent)
+    agent.next_subscribe()
+    gate = services.gate()
+    for turn in ("first", "second"):
+        task = {"processes": [{"name": "p", "cmdline": f"echo {turn} > {gate.path}"}]}
+        agent.send(launch("t", json.dumps(task).encode()))
+        assert gate.read() == turn
+        assert agent.next_states(3) == ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]
+    assert agent.lost == 1
+    # Nothing of the first one is waited for, or sent again into the life of the second.
+    assert executor.wait() == 0
+    assert agent.updates.empty()

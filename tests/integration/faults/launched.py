@@ -14,6 +14,8 @@ from trivet.reporter.v1 import reporter_pb2, reporter_pb2_grpc
 from trivet.runner.v1 import runner_pb2, runner_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.integration.faults.stack import Stack
 
 TERMINAL = {"TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_LOST", "TASK_ERROR", "TASK_DROPPED", "TASK_GONE"}
@@ -71,13 +73,19 @@ class LaunchedTask:
     def wait_for(self, state: str, timeout: float = TIMEOUT) -> mesos_pb2.TaskStatus:
         """Until the scheduler has got a status of that state."""
         number = mesos_pb2.TaskState.Value(state)
+        return self.wait_status(lambda status: status.state == number, state, timeout)
+
+    def wait_status(
+        self, wanted: Callable[[mesos_pb2.TaskStatus], bool], what: str, timeout: float = TIMEOUT, after: int = 0
+    ) -> mesos_pb2.TaskStatus:
+        """Until the scheduler has got such a status, besides the first `after` ones."""
 
         def found() -> bool:
-            return any(status.state == number for status in self._statuses)
+            return any(map(wanted, self._statuses[after:]))
 
         with self._changed:
-            assert self._changed.wait_for(found, timeout), f"no {state}, only {self._names()}; {self.stack.where()}"
-            return next(status for status in self._statuses if status.state == number)
+            assert self._changed.wait_for(found, timeout), f"no {what}, only {self._names()}; {self.stack.where()}"
+            return next(filter(wanted, self._statuses[after:]))
 
     def wait_end(self, timeout: float = TIMEOUT) -> str:
         """Until a terminal status; returns its state."""

@@ -48,10 +48,15 @@ class Stack:
         agent = [sys.executable, "-m", "services.local_agent", "--work-dir", f"{self.dir}/agent", "--run-dir"]
         self.parts["agent"] = Part("agent", [*agent, self.run_dir, *agent_flags], f"{self.dir}/agent.log")
         first = ("agent", *start) if with_agent else tuple(start)
-        for name in first:
-            self.parts[name].start()
-        for name in first:
-            self.ready(name)
+        try:
+            for name in first:
+                self.parts[name].start()
+            for name in first:
+                self.ready(name)
+        except BaseException:
+            # Whoever waits for a stack cannot close one that he has not got.
+            self.close(keep=True)
+            raise
 
     def _service(self, name: str) -> Part:
         argv = [sys.executable, "-m", f"services.{name}", "--run-dir", self.run_dir]

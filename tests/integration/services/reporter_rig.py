@@ -173,7 +173,7 @@ async def operating(reporter: ReporterProcess) -> AsyncIterator[Any]:
         yield reporter_pb2_grpc.ReporterServiceStub(channel)
 
 
-def task_state(version: int, phase: str = "ACTIVE", *, cause: str = "UNSPECIFIED", **more: bool) -> link_pb2.TaskState:
+def task_state(version: int, phase: str = "ACTIVE", *, cause: str = "UNSPECIFIED", **more: Any) -> link_pb2.TaskState:
     return link_pb2.TaskState(
         key=KEY.to_pb(),
         version=version,

@@ -92,6 +92,28 @@ def test_times_in_short_and_in_mesos_words(text: str, seconds: float) -> None:
     assert parse(["kill", "t", "--grace", text]).grace == seconds
 
 
+@pytest.mark.parametrize("verb", ["health", "snooze", "inspect", "logs", "explain", "top", "watch"])
+def test_an_id_that_begins_with_a_dash_stands_behind_dashes(verb: str) -> None:
+    for name in ("-x", "--json", "--", "-"):
+        options = parse([verb, "--", name])
+        assert (options.verb, options.task) == (verb, name)
+    assert parse([verb, "x"]).task == "x"
+
+
+def test_options_stand_before_the_dashes_and_ids_behind() -> None:
+    options = parse(["health", "--executor", "e", "--json", "--", "-x"])
+    assert (options.executor, options.json, options.task) == ("e", True, "-x")
+    options = parse(["snooze", "--for", "30s", "--", "-x"])
+    assert (options.span, options.task) == (30, "-x")
+    options = parse(["logs", "-f", "--", "-x", "-process"])
+    assert (options.follow, options.task, options.process) == (True, "-x", "-process")
+    assert parse(["logs", "t", "--", "-process"]).process == "-process"
+    options = parse(["kill", "--no-wait", "a", "--", "-x", "--wait"])
+    assert (options.tasks, options.wait) == (["a", "-x", "--wait"], False)
+    assert parse(["ps", "--", "-x*"]).pattern == "-x*"
+    assert parse(["journal", "--", "-x"]).file == "-x"
+
+
 @pytest.mark.parametrize("argv", [["--agent", "d", "list"], ["list", "--agent", "d"]])
 def test_the_agent_may_be_named_on_both_sides_of_the_action(argv: list[str]) -> None:
     options = parse(["fault", *argv])
@@ -113,7 +135,10 @@ def test_the_agent_may_be_named_on_both_sides_of_the_action(argv: list[str]) -> 
         (["kill"], "TASK"),
         (["kill", "t", "--grace", "soon"], "'soon' is not a time"),
         (["kill", "t", "--grace", "-1s"], "argument"),
-        (["watch", "t", "--", "x"], "`watch` takes no command"),
+        (["watch", "t", "--", "x"], "unrecognized arguments: x"),
+        (["executors", "--", "x"], "`executors` takes no command"),
+        (["snooze", "--"], "TASK"),
+        (["health", "-x"], "unrecognized arguments: -x"),
         (["fault"], "ACTION"),
         (["fault", "add"], "SPEC"),
         (["agent-restart", "--gap", "5 s"], "is not a time"),

@@ -17,6 +17,11 @@ from services.cli.__main__ import main
 from services.cli.tasks.records import Unreadable, described, fields_of
 from services.common.journal import MAGIC, frame
 from services.common.keys import Executor, TaskKey
+from services.common.task.checks import CommandTarget, Expected, HttpTarget, Source
+from services.health import records as health
+from services.health.model import Kind
+from services.health.rules import Limits
+from services.health.spec import Spec
 from services.reporter import records as reporter
 from services.runner import header
 from services.runner.processes import ProcessState
@@ -84,6 +89,30 @@ def test_no_line_shows_what_is_in_the_task_info(tmp_path: pathlib.Path, capsys: 
     assert first["offset"] == len(MAGIC)
     assert first["bytes"] == len(RUNNER[0])
     assert first["record"]["info"]
+
+
+def test_values_of_a_checks_headers_and_environment_are_shown_in_no_form(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = Limits(15, 10, 0, 1)
+    web = HttpTarget(80, "/", headers={"Authorization": "Bearer hush-1"})
+    command = CommandTarget(("./check",), {"TOKEN": "hush-2"}, "./check")
+    both = [
+        Spec(kind, Source.AURORA, target, Expected(), 1.0, limits, "aurora-time", True, env={"HOME": "hush-3"})
+        for kind, target in ((Kind.HEALTH, web), (Kind.CHECK, command))
+    ]
+    payload = health.encode_header(health.Header(KEY, b"", "boot", tuple(both)))
+    first_format = {"kind": "check", "format": 1, "spec": {"env": {"TOKEN": "hush-4"}, "target": {"headers": "hush-5"}}}
+    path = write(tmp_path / "j", [payload, json.dumps(first_format).encode()])
+    assert "hush" in payload.decode()
+    for form in ([], ["--json"]):
+        status, lines, errors = show(capsys, *form, path)
+        assert (status, len(lines), errors) == (0, 2, [])
+        assert "hush" not in "".join(lines)
+    one, other = json.loads(lines[0])["record"]["specs"]
+    assert one["target"]["headers"] == {"Authorization": "***"}
+    assert (other["target"]["env"], other["env"]) == ({"TOKEN": "***"}, {"HOME": "***"})
+    assert other["target"]["argv"] == ["./check"]
 
 
 def test_a_summary_and_a_journal_of_the_reporter(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,7 +186,7 @@ def test_services_are_found_by_option_then_variable_then_in_run(
     assert address.find(given_, variable) == given_
     assert address.find(None, variable) == f"{tmp_path}/b/run"
     monkeypatch.setattr(address, "DEFAULT", str(tmp_path / "none"))
-    with pytest.raises(address.NoRunner, match=f"{tmp_path}/none: there is no such directory\nName the directory"):
+    with pytest.raises(address.NoService, match=f"{tmp_path}/none: there is no such directory\nName the directory"):
         address.find(None, {})
 
 
@@ -200,7 +200,7 @@ def test_a_path_that_is_too_long_is_said(tmp_path: pathlib.Path) -> None:
     deep = tmp_path / ("x" * 100)
     deep.mkdir()
     (deep / "runner-admin.sock").touch()
-    with pytest.raises(address.NoRunner, match="too long for a unix socket"):
+    with pytest.raises(address.NoService, match="too long for a unix socket"):
         address.find(str(deep), {})
 
 
@@ -208,7 +208,7 @@ def test_anothers_services_are_said_to_be_so(tmp_path: pathlib.Path, monkeypatch
     monkeypatch.setattr(address, "MAX_SOCKET_PATH", 4096)
     (tmp_path / "runner-admin.sock").touch(0o600)
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(address.NoRunner, match=f"permission denied: only the services' user \\(uid {os.getuid()}\\)"):
+    with pytest.raises(address.NoService, match=f"permission denied: only the services' user \\(uid {os.getuid()}\\)"):
         address.find(str(tmp_path), {})
 
 
@@ -228,7 +228,7 @@ def test_kill_asks_the_services_unless_an_agent_is_named(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
-        (["ps", "--", "x"], "`ps` takes no command"),
+        (["ps", "x", "--", "y"], "unrecognized arguments: y"),
         (["inspect"], "TASK"),
         (["logs"], "TASK"),
         (["logs", "t", "--run", "1"], "name the PROCESS"),

@@ -83,7 +83,7 @@ def test_a_jobs_checks_and_endpoints_are_shown(
     assert "  lifecycle  HTTP if the agent assigns a port `health`\n" in shown
     assert main(["validate", "--port", "health=1", written(job)]) == 0
     shown = capsys.readouterr().out
-    assert "  health     GET /health on port health, every 10 s, after 15 s\n" in shown
+    assert "  health     GET http://localhost:1/health every 10 s, timeout 1 s\n" in shown
     assert "  lifecycle  POST /quitquitquit and 5 s, POST /abortabortabort and 5 s before any signal\n" in shown
 
 

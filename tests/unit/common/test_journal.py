@@ -274,3 +274,12 @@ def test_a_first_record_that_is_not_whole_is_kept_for_those_who_ask(tmp_path: Pa
     with pytest.raises(JournalCorrupt, match=rf"offset {len(MAGIC)}: the first record is not whole"):
         Journal.open(str(path), keep_first=True)
     assert path.read_bytes() == MAGIC + tail
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/dev/null"])
+def test_what_is_no_regular_file_is_refused_and_not_read(tmp_path: Path, target: str) -> None:
+    path = tmp_path / "device.journal"
+    path.symlink_to(target)
+    for reading in (Journal.open, read):
+        with pytest.raises(JournalCorrupt, match="not a regular file"):
+            reading(str(path))

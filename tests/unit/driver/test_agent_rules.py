@@ -40,6 +40,12 @@ def test_other_durations_are_refused(text: str) -> None:
         parse_duration(text)
 
 
+@pytest.mark.parametrize("text", ["16000weeks", "9" * 400 + "secs"])
+def test_a_duration_beyond_64_bits_of_nanoseconds_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected at most 9223372036 s"):
+        parse_duration(text)
+
+
 @pytest.mark.parametrize(("value", "expected"), [("1", True), ("0", False), ("true", False), (None, False)])
 def test_checkpoint_is_exactly_one(value: str | None, *, expected: bool) -> None:
     environ = {**ENVIRON, **({} if value is None else {"MESOS_CHECKPOINT": value})}

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from executor_shim.driver.state import book as book_module
+from executor_shim.driver.state import facts as facts_module
 from executor_shim.driver.state.book import Book
 from executor_shim.driver.state.entries import Accepted, EndRequest
 from executor_shim.driver.state.memlog import MemoryLog
@@ -43,6 +44,8 @@ def facts(book: Book) -> dict[str, Any]:
             ),
             "events": (book.pending, book.handled, book.attempts),
             "self": (book.identity, book.secret, book.agent_lost_at, book.shutdown, book.launches),
+            "ids": (list(book.over.items()), book.trimmed),
+            "strays": [(key, u and (u.key, u.uuid, u.state, u.payload)) for key, u in book.strays.items()],
             "groups": book.groups,
             "outbox": [(u.key, u.uuid, u.state, u.payload) for u in book.outbox.values()],
             "tasks": [
@@ -52,6 +55,7 @@ def facts(book: Book) -> dict[str, Any]:
                     task.info,
                     task.launched_at,
                     task.listed,
+                    task.completes_at,
                     [(e.cause, e.seq, e.grace, e.deadline, e.message, e.requested_at) for e in task.ends],
                     task.task_state,
                     task.verdict,
@@ -78,7 +82,7 @@ class Life:
     def step(self, choice: int, arg: int) -> None:
         steps: list[Callable[[int], None]] = [
             self.launch, self.end, self.state, self.accept, self.acknowledge, self.forget, self.stream, self.event,
-            self.agent, self.shutdown, self.launch_group, self.decide_group,
+            self.agent, self.shutdown, self.launch_group, self.decide_group, self.limit_time, self.stray,
         ]  # fmt: skip
         steps[choice % len(steps)](arg)
 
@@ -87,7 +91,7 @@ class Life:
         return tasks[arg % len(tasks)] if tasks else None
 
     def launch(self, arg: int) -> None:
-        if self.book.live_task(f"t{arg % 3}") is None:
+        if self.book.takes(f"t{arg % 3}"):
             self.book.launch(f"t{arg % 3}", b"info%d" % arg, float(arg))
 
     def end(self, arg: int) -> None:
@@ -141,7 +145,7 @@ class Life:
             self.book.begin_shutdown(3, 1.0, float(arg))
 
     def launch_group(self, arg: int) -> None:
-        free = [task_id for task_id in ("t0", "t1", "t2", "t3") if self.book.live_task(task_id) is None]
+        free = [task_id for task_id in ("t0", "t1", "t2", "t3") if self.book.takes(task_id)]
         if free:
             self.book.launch_group([(task_id, b"info%d" % arg) for task_id in free[: arg % 4 + 1]], float(arg))
 
@@ -150,8 +154,20 @@ class Life:
         if numbers:
             self.book.decide_group(numbers[arg % len(numbers)], arg % 2 + 1)
 
+    def limit_time(self, arg: int) -> None:
+        if task := self.any_task(arg):
+            self.book.limit_time(task, float(arg))
 
-@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 50)), max_size=60), st.sampled_from([1, 200, 1 << 20]))
+    def stray(self, arg: int) -> None:
+        pending = [update for update in self.book.strays.values() if update]
+        if arg % 2 and pending:
+            self.book.end_stray(pending[0])
+        elif not self.book.last_launch(f"t{arg % 4}"):
+            self.n += 1
+            self.book.answer_stray(f"t{arg % 4}", uuid_of(self.n), 4, b"bytes")
+
+
+@given(st.lists(st.tuples(st.integers(0, 13), st.integers(0, 50)), max_size=60), st.sampled_from([1, 200, 1 << 20]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_new_driver_knows_what_the_old_one_knew(steps: list[tuple[int, int]], compact_at: int) -> None:
     pair = (os.memfd_create("a"), os.memfd_create("b"))
@@ -237,3 +253,94 @@ def test_compaction_keeps_the_log_small(fds: tuple[int, int], monkeypatch: pytes
     for n in range(2000):
         book.set_task_state(task, b"s%d" % n)
     assert book._log.size < 20_000
+
+
+def test_launch_numbers_are_never_used_twice_though_few_ids_are_remembered(fds: tuple[int, int]) -> None:
+    book = Book(MemoryLog(fds))
+    used: set[str] = set()
+    stays = book.launch("stays", b"", 0.0)
+    for n in range(3 * facts_module.KEPT_IDS):
+        # Some ids come again, long after they were trimmed away.
+        task = book.launch(f"t{n % (2 * facts_module.KEPT_IDS)}", b"", 0.0)
+        assert task.key not in used
+        used.add(task.key)
+        book.forget(task)
+    assert book.live_task("stays") is stays
+    assert Book(MemoryLog(fds)).launch("t0", b"", 0.0).key not in used
+
+
+def test_an_older_launch_that_is_still_known_does_not_bring_a_number_back(fds: tuple[int, int]) -> None:
+    book = Book(MemoryLog(fds))
+    first = book.launch("t", b"", 0.0)
+    book.accept(first, Accepted("e", 1, uuid_of(1), FINISHED), b"bytes", 1.0)
+    book.acknowledge(uuid_of(1))
+    second = book.launch("t", b"", 2.0)
+    book.forget(second)
+    book._compact()
+    assert Book(MemoryLog(fds)).launch("t", b"", 3.0).launch == 3
+
+
+def test_memory_stays_bounded_over_100_000_launches(fds: tuple[int, int]) -> None:
+    book = Book(MemoryLog(fds))
+    book.open_stream()
+    book.take_bytes(HEAD)
+    for n in range(100_000):
+        task = book.launch(f"task-{n}", b"info", 0.0)
+        book.accept(task, Accepted("e", 1, uuid_of(n), FINISHED), b"bytes", 1.0)
+        book.acknowledge(uuid_of(n))
+        book.forget(task)
+        if n % 3 == 0:
+            book.answer_stray(f"never-{n}", uuid_of(n), 4, b"bytes")
+    assert not book.tasks
+    assert not book.launches
+    assert not book.outbox
+    assert len(book.over) == len(book.strays) == facts_module.KEPT_IDS
+    # What a next driver has to read.
+    assert sum(os.fstat(fd).st_size for fd in fds) < 3 * book_module._COMPACT_AT
+    # The highest number trimmed away grows by one for each thousand ids: 32 bits are enough for ever.
+    assert Book(MemoryLog(fds)).trimmed <= 100_000 / facts_module.KEPT_IDS
+
+
+def test_a_status_of_a_stray_task_is_neither_listed_nor_kept_once_it_was_taken(fds: tuple[int, int]) -> None:
+    book = Book(MemoryLog(fds))
+    book.answer_stray("t", uuid_of(1), 4, b"bytes")
+    assert not book.unacknowledged_updates()
+    assert not book.unacknowledged_tasks()
+    [update] = book.to_send()
+    assert update.stray
+    # The next driver sends the same.
+    [again] = Book(MemoryLog(fds)).to_send()
+    assert (again.uuid, again.payload) == (update.uuid, update.payload)
+    book.end_stray(update)
+    assert not list(book.to_send())
+    assert "t" in book.strays
+
+
+def test_a_launch_takes_back_what_was_to_be_said_of_a_stray_task(fds: tuple[int, int]) -> None:
+    book = Book(MemoryLog(fds))
+    book.answer_stray("t", uuid_of(1), 4, b"bytes")
+    [update] = book.to_send()
+    book.launch("t", b"", 0.0)
+    assert not list(book.to_send())
+    # An answer to the one that is under way changes nothing.
+    book.end_stray(update)
+    assert "t" not in book.strays
+
+
+def test_a_launch_of_an_id_whose_end_is_not_acknowledged_takes_its_statuses_back(fds: tuple[int, int]) -> None:
+    book = Book(MemoryLog(fds))
+    first = book.launch("t", b"", 0.0)
+    book.accept(first, Accepted("e", 1, uuid_of(1), RUNNING), b"bytes", 1.0)
+    # While it has no end, the same LAUNCH is a duplicate.
+    assert not book.takes("t")
+    book.accept(first, Accepted("e", 2, uuid_of(2), FINISHED), b"bytes", 1.0)
+    assert book.takes("t")
+    other = book.launch("u", b"", 0.0)
+    book.accept(other, Accepted("e", 1, uuid_of(3), RUNNING), b"bytes", 1.0)
+    second = book.launch("t", b"", 2.0)
+    # Sent now they would be taken for the new task's.
+    assert [update.uuid for update in book.to_send()] == [uuid_of(3)]
+    assert first.latch is not None
+    assert first.latch.acknowledged
+    assert (second.launch, book.live_task("t")) == (2, second)
+    assert facts(Book(MemoryLog(fds))) == facts(book)

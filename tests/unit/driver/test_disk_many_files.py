@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor_shim.driver.usage.disk import Walk
+from tests.effort import THOROUGH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FILES = 200_000
+FILES = 200_000 if THOROUGH else 50_000
 LINKS = 1_000
 
 

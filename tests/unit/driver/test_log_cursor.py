@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from executor_shim.driver.logs.cursor import GAP, NOTHING, PIECE_BYTES, ROTATED, TRUNCATED, Cursor, Piece
 from executor_shim.driver.logs.files import LogMissing, LogRefused
+from tests.effort import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -190,7 +191,7 @@ def test_a_removed_log_stays_readable_until_there_is_a_new_one(log: Log) -> None
     assert [(p.event, p.data) for p in pieces] == [(GAP, b""), (NOTHING, b"new")]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(st.binary(min_size=1, max_size=20), st.sampled_from(["rotate", "look"])), max_size=30))
 def test_whatever_is_written_and_rotated_is_read_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, steps: list[bytes | str]

@@ -28,5 +28,22 @@ def task_info(health: dict[str, Any] | None = None, ports: dict[str, int] | None
     return message.SerializeToString()
 
 
+def with_checks(
+    info: bytes,
+    health: mesos_pb2.HealthCheck | None = None,
+    check: mesos_pb2.CheckInfo | None = None,
+    **labels: str,
+) -> bytes:
+    """The same task with Mesos' own checks. In the names of labels, the first `_` stands for a dot."""
+    message = mesos_pb2.TaskInfo.FromString(info)
+    if health is not None:
+        message.health_check.CopyFrom(health)
+    if check is not None:
+        message.check.CopyFrom(check)
+    for key, value in labels.items():
+        message.labels.labels.add(key=key.replace("_", ".", 1), value=value)
+    return message.SerializeToString()
+
+
 def hello(uid: int = 1000) -> link_pb2.Hello:
     return link_pb2.Hello(hostname="host", sandbox="/mnt/mesos/sandbox", uid=uid)

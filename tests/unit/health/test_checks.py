@@ -1,8 +1,7 @@
-"""The machine of one check: schedule, pauses, restarts. Time is a number here."""
+"""The machine of one check: its schedule and its pauses. Time is a number here."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
@@ -10,79 +9,28 @@ import pytest
 from services.health import checks
 from services.health.interpret import Meaning, Reading
 from services.health.model import (
-    Action,
     Attached,
-    Check,
     Detached,
     Ending,
     Event,
-    Note,
     Phase,
-    Plan,
     Remembered,
     Result,
     Save,
     SendProbe,
     SendVerdict,
+    Snooze,
     Started,
     Tick,
 )
-from services.health.records import decode_state, encode_state
 from services.health.rules import Limits, Memory
-
-T0 = 1000.0
-OK = Reading(Meaning.SUCCESS, "passed")
-BAD = Reading(Meaning.FAILURE, "failed")
-GONE = Reading(Meaning.TRANSIENT, "could not be made")
-
-
-class Play:
-    """Drives one check and keeps what it asked for."""
-
-    def __init__(self, limits: Limits | None = None, timeout: float = 1.0, now: float = T0) -> None:
-        self.plan = Plan(limits or Limits(15, 10, 0, 1), timeout)
-        self.check = checks.new("aurora-time")
-        self.now = now
-        self.actions: list[Action] = []
-
-    def do(self, event: Event, now: float | None = None) -> tuple[Action, ...]:
-        self.now = self.now if now is None else now
-        self.check, actions = checks.step(self.check, self.plan, event, self.now)
-        self.actions += actions
-        return actions
-
-    def start(self) -> Play:
-        self.do(Attached(0.5))
-        self.do(Started())
-        return self
-
-    def answer(self, reading: Reading, now: float | None = None, latency: float = 0.0) -> tuple[Action, ...]:
-        assert self.check.flight is not None
-        return self.do(Result(self.check.flight.id, reading, latency), now)
-
-    def until_probe(self) -> float:
-        """Lets time pass until the next probe is sent."""
-        assert self.check.flight is None
-        wake = checks.wake_at(self.check, self.plan)
-        assert wake is not None
-        (probe,) = self.do(Tick(), wake)
-        assert isinstance(probe, SendProbe)
-        return wake
-
-    def restart(self) -> Play:
-        """Another service process reads what this one has journalled."""
-        self.check = decode_state("aurora-time", encode_state(self.check))
-        return self
-
-
-def kinds(actions: tuple[Action, ...]) -> list[type[Action]]:
-    return [type(action) for action in actions]
+from tests.unit.health.play import BAD, GONE, OK, T0, Play, kinds
 
 
 def test_the_first_check_is_made_at_once_when_the_task_has_started() -> None:
     play = Play()
     assert play.do(Attached(0.5)) == ()
-    assert checks.wake_at(play.check, play.plan) is None
+    assert play.wake_at() is None
     assert kinds(play.do(Started())) == [Save, SendProbe]
     assert play.check.phase is Phase.PROBING
 
@@ -95,16 +43,14 @@ def test_the_interval_runs_from_the_completion_of_a_check_to_the_start_of_the_ne
 
 
 def test_a_verdict_is_journalled_before_it_is_told() -> None:
-    assert kinds(Play().start().answer(OK)) == [Save, SendVerdict, Note]
+    assert kinds(Play().start().answer(OK)) == [Save, SendVerdict]
 
 
 def test_success_after_success_is_journalled_and_not_told() -> None:
     play = Play().start()
     play.answer(OK)
-    version = play.check.version
     play.until_probe()
-    assert kinds(play.answer(OK)) == [Save, Note]
-    assert play.check.version == version
+    assert kinds(play.answer(OK)) == [Save]
     assert play.check.rule.successes == 2
 
 
@@ -128,17 +74,18 @@ def test_late_double_and_unknown_results_change_nothing() -> None:
 def test_a_probe_without_result_is_transient_when_timeout_and_5_s_are_over() -> None:
     play = Play(timeout=3).start()
     assert play.do(Tick(), T0 + 7.9) == ()
-    (note,) = play.do(Tick(), T0 + 8)
-    assert isinstance(note, Note)
-    assert note.reading == Reading(Meaning.TRANSIENT, "no result from the driver within 8 s")
+    (save,) = play.do(Tick(), T0 + 8)
+    assert isinstance(save, Save)
+    assert save.noted is not None
+    assert save.noted.reading == Reading(Meaning.TRANSIENT, "no result from the driver within 8 s")
     assert play.check.transients == 1
     assert play.until_probe() == T0 + 18
 
 
 def test_without_a_timeout_a_result_is_waited_for() -> None:
     play = Play(timeout=0).start()
-    assert checks.wake_at(play.check, play.plan) is None
-    assert kinds(play.answer(OK, T0 + 14)) == [Save, SendVerdict, Note]
+    assert play.wake_at() is None
+    assert kinds(play.answer(OK, T0 + 14)) == [Save, SendVerdict]
 
 
 @pytest.mark.parametrize("phase", [Phase.IDLE, Phase.PROBING])
@@ -158,15 +105,16 @@ def test_an_ending_task_is_not_probed_and_its_verdict_stands(phase: Phase) -> No
         assert play.do(event, play.now + 30) == ()
     assert play.check.phase is Phase.STOPPED
     assert play.check.rule == verdict
-    assert checks.wake_at(play.check, play.plan) is None
+    assert play.wake_at() is None
 
 
 def test_a_dead_task_is_not_probed_any_more() -> None:
     play = Play(Limits(0, 10, 0, 1)).start()
-    assert kinds(play.answer(BAD)) == [Save, SendVerdict, Note]
+    assert kinds(play.answer(BAD)) == [Save, SendVerdict]
     assert play.check.phase is Phase.STOPPED
     assert play.do(Detached()) == ()
-    assert play.do(Attached(0.5)) == (SendVerdict(),)
+    assert play.do(Attached(0.5)) == ()
+    assert play.wake_at() is None
 
 
 def test_transient_attempts_do_not_run_against_the_initial_interval() -> None:
@@ -186,21 +134,21 @@ def test_a_transient_attempt_breaks_no_row() -> None:
     play = Play(Limits(15, 10, 1, 2)).start()
     play.answer(OK)
     play.until_probe()
-    assert kinds(play.answer(GONE)) == [Note]
+    assert kinds(play.answer(GONE)) == [Save]
     play.until_probe()
     play.answer(OK)
     assert play.check.rule.successes == 2
     assert play.check.rule.passed
 
 
-def test_while_no_driver_is_attached_all_timers_stand_still() -> None:
+def test_while_no_driver_is_attached_only_the_wait_until_the_next_probe_was_due_runs() -> None:
     play = Play().start()
     play.answer(BAD)
     play.do(Detached(), T0 + 4)
-    assert checks.wake_at(play.check, play.plan) is None
+    assert play.wake_at() is None
     assert play.do(Tick(), T0 + 500) == ()
-    assert kinds(play.do(Attached(0.5), T0 + 1000)) == [SendVerdict]
-    assert play.until_probe() == T0 + 1006
+    assert play.do(Attached(0.5), T0 + 1000) == ()
+    assert play.until_probe() == T0 + 1000.5
     play.answer(OK)
     assert play.check.elapsed == 10
     assert play.check.rule.passed
@@ -208,12 +156,13 @@ def test_while_no_driver_is_attached_all_timers_stand_still() -> None:
 
 def test_a_probe_cut_short_by_a_lost_link_is_transient_and_made_again_soon() -> None:
     play = Play().start()
-    (note,) = play.do(Detached(), T0 + 0.5)
-    assert isinstance(note, Note)
-    assert note.reading.meaning is Meaning.TRANSIENT
+    (save,) = play.do(Detached(), T0 + 0.5)
+    assert isinstance(save, Save)
+    assert save.noted is not None
+    assert save.noted.reading.meaning is Meaning.TRANSIENT
     assert play.do(Attached(0.5), T0 + 30) == ()
-    assert play.until_probe() == T0 + 31
-    play.answer(OK, T0 + 31.25)
+    assert play.until_probe() == T0 + 30.5
+    play.answer(OK, T0 + 30.75)
     assert play.check.elapsed == 0.25
 
 
@@ -230,7 +179,8 @@ def test_lateness_of_the_service_does_not_run_against_the_initial_interval() -> 
     play = Play().start()
     play.answer(BAD)
     # Frozen from 5 s to 95 s.
-    play.do(Tick(), T0 + 95)
+    assert play.do(Tick(), T0 + 95) == ()
+    assert play.until_probe() == T0 + 95.5
     play.answer(OK)
     assert play.check.elapsed == 10
     assert play.check.rule.passed
@@ -257,93 +207,6 @@ def test_the_first_check_that_completes_after_expiry_decides() -> None:
     assert not play.check.rule.passed
 
 
-def test_versions_grow_over_a_lost_journal() -> None:
-    play = Play().start()
-    play.answer(OK)
-    version = play.check.version
-    other = Play(now=T0 + 1).start()
-    other.answer(OK)
-    assert other.check.version > version
-
-
-def test_ids_of_probes_are_not_used_again_by_a_later_process() -> None:
-    play = Play().start()
-    assert play.check.flight is not None
-    earlier = play.check.flight.id
-    play.restart().do(Attached(0.0), T0 + 2)
-    assert play.check.flight is not None
-    assert play.check.flight.id > earlier
-    assert play.do(Result(earlier, BAD)) == ()
-
-
-def test_after_a_restart_the_old_verdict_is_told_and_the_schedule_is_kept() -> None:
-    play = Play().start()
-    play.answer(OK)
-    verdict = play.check.rule
-    assert play.restart().do(Attached(0.5), T0 + 4) == (SendVerdict(),)
-    assert play.check.rule == verdict
-    assert play.until_probe() == T0 + 10
-
-
-def test_after_a_restart_overdue_probes_are_spread_over_one_interval() -> None:
-    for jitter in (0.0, 0.25, 1.0):
-        play = Play().start()
-        play.answer(OK)
-        play.restart().do(Attached(jitter), T0 + 100)
-        wake = T0 + 100 + 10 * jitter
-        assert play.now == wake if play.check.flight else play.until_probe() == wake
-
-
-def test_after_a_restart_a_task_at_the_gate_waits_at_most_a_second() -> None:
-    play = Play().start()
-    play.restart().do(Attached(1.0), T0 + 100)
-    assert play.until_probe() == T0 + 101
-
-
-def test_the_time_of_a_restart_does_not_run_against_the_initial_interval() -> None:
-    play = Play().start()
-    play.answer(BAD)
-    for number in range(1, 50):
-        play.restart().do(Attached(0.5), T0 + 100 * number)
-    play.until_probe()
-    play.answer(OK)
-    assert play.check.elapsed == 0
-    assert play.check.rule.passed
-
-
-def test_a_verdict_that_only_the_driver_remembers_is_adopted() -> None:
-    memory = Memory(passed=True, healthy=True, dead=False, failures=0, successes=3)
-    play = Play()
-    play.do(Remembered(memory, 77, "passed"))
-    assert play.do(Started()) == (Save(),)
-    assert play.do(Attached(0.5)) == (SendVerdict(),)
-    assert play.check.rule.passed
-    assert play.check.version > 77
-    # It is known to be healthy, so it takes its turn with the others after the restart.
-    assert play.until_probe() == T0 + 5
-
-
-def test_a_death_that_only_the_driver_remembers_is_adopted() -> None:
-    play = Play()
-    play.do(Remembered(Memory(passed=False, healthy=False, dead=True, failures=1, successes=0), 77, "failed"))
-    assert play.check.phase is Phase.STOPPED
-    assert play.do(Attached(0.5)) == (SendVerdict(),)
-
-
-def test_an_older_memory_changes_nothing() -> None:
-    play = Play().start()
-    play.answer(OK)
-    before = play.check
-    assert play.do(Remembered(Memory(False, None, False, 3, 0), before.version - 1, "old")) == ()
-    assert play.check == before
-
-
-def test_a_late_first_driver_finds_a_started_task_and_probes_at_once() -> None:
-    play = Play()
-    assert play.do(Started()) == (Save(),)
-    assert kinds(play.do(Attached(0.9))) == [SendProbe]
-
-
 def test_every_pair_of_phase_and_event_is_decided() -> None:
     undecided = {
         (phase, event.__name__)
@@ -363,9 +226,49 @@ def test_every_pair_of_phase_and_event_is_decided() -> None:
     }
 
 
-def test_a_restarted_check_keeps_nothing_of_the_old_process() -> None:
+def test_the_first_probe_is_made_when_the_delay_is_over() -> None:
+    play = Play(Limits(30, 10, 2, 1, delay=15), rule="mesos", gates=False)
+    play.do(Attached(0.5))
+    assert play.do(Started()) == (Save(),)
+    assert play.do(Tick(), T0 + 14.9) == ()
+    assert play.until_probe() == T0 + 15
+    # The grace period includes the delay.
+    play.answer(BAD, T0 + 16)
+    assert play.check.elapsed == 16
+
+
+def test_a_rule_that_counts_attempts_ends_the_task_instead_of_another_probe() -> None:
+    # Two forgiven, one that has to succeed; with one attempt left the rule waits for it.
+    play = Play(Limits(20, 10, 2, 2), rule="aurora-attempts").start()
+    for reading in (BAD, BAD, BAD, BAD, OK):
+        play.answer(reading, play.now)
+        play.until_probe()
+    play.answer(BAD)
+    assert not play.check.rule.dead
+    wake = play.wake_at()
+    assert wake is not None
+    assert play.do(Tick(), wake) == (Save(), SendVerdict())
+    assert play.check.phase is Phase.STOPPED
+    assert play.check.rule.dead
+    assert "not enough successful health checks in time" in play.check.message
+    assert play.check.probes == 6
+
+
+def test_transients_are_no_attempts() -> None:
+    play = Play(Limits(20, 10, 0, 1), rule="aurora-attempts").start()
+    for _ in range(20):
+        play.answer(GONE)
+        play.until_probe()
+    play.answer(OK)
+    assert play.check.rule.passed
+
+
+@pytest.mark.parametrize(
+    "event", [Snooze(T0 + 99), Snooze(None), Remembered(Memory(True, True, False, 0, 1), "", newer=True)]
+)
+def test_a_stopped_check_is_left_alone(event: Event) -> None:
     play = Play().start()
-    flown = play.restart().check
-    assert flown == dataclasses.replace(
-        Check(phase=Phase.PROBING, rule=flown.rule, probes=0), remaining=None, probes=flown.probes
-    )
+    play.do(Ending())
+    before = play.check
+    assert play.do(event) == ()
+    assert play.check == before

@@ -9,6 +9,7 @@ from services.health import checks
 from services.health.interpret import Meaning, Reading
 from services.health.model import (
     Attached,
+    Check,
     Detached,
     Ending,
     Event,
@@ -18,13 +19,17 @@ from services.health.model import (
     Save,
     SendProbe,
     SendVerdict,
+    Snooze,
     Started,
     Tick,
 )
-from services.health.records import decode_state, encode_state
 from services.health.rules import Limits
+from tests.effort import examples
+from tests.unit.health.play import journalled
 
 READINGS = [Reading(meaning, meaning.value) for meaning in Meaning]
+BY_MEANING = {reading.meaning: reading for reading in READINGS}
+RULES = st.sampled_from(["aurora-time", "aurora-attempts", "mesos", "check"])
 PLANS = st.builds(
     Plan,
     st.builds(
@@ -33,27 +38,16 @@ PLANS = st.builds(
         st.sampled_from([0.5, 10.0]),
         st.integers(0, 3),
         st.integers(1, 3),
+        st.sampled_from([0.0, 0.0, 15.0]),
     ),
     st.sampled_from([0.0, 1.0, 5.0]),
+    st.booleans(),
 )
 # "restart": another process of the service; "answer": of the probe under way.
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            [
-                "attach",
-                "detach",
-                "start",
-                "tick",
-                "tick",
-                "tick",
-                "answer",
-                "answer",
-                "answer",
-                "odd answer",
-                "restart",
-                "end",
-            ]
+            ["attach", "detach", "start", "odd answer", "restart", "end", "snooze", "wake", *4 * ["tick", "answer"]]
         ),
         st.sampled_from(READINGS),
         st.sampled_from([0.0, 0.1, 1.0, 10.0, 100.0]),
@@ -62,145 +56,195 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
-@given(PLANS, STEPS)
-def test_invariants(plan: Plan, steps: list[tuple[str, Reading, float]]) -> None:
-    check, now = checks.new("aurora-time"), 1000.0
-    last_probe, last_version, attached, under_way = 0, 0, False, False
-    saved = check
-    for what, reading, delay in steps:
-        now += delay
-        if what == "tick":
-            now = max(now, checks.wake_at(check, plan) or now)
-        before = check
-        actions: tuple[object, ...] = ()
-        if what == "restart":
-            check = decode_state("aurora-time", encode_state(saved))
-            attached = under_way = False
-            # The old verdict stands, whenever the process died: nothing was told that is not journalled.
-            assert check.rule == before.rule
-            assert check.version == before.version
-        else:
-            event: Event
-            match what:
-                case "attach":
-                    event = Attached(0.5)
-                    if attached:
-                        continue
-                    attached = True
-                case "detach":
-                    event, attached = Detached(), False
-                case "start":
-                    event = Started()
-                case "end":
-                    event = Ending()
-                case "answer" if check.flight:
-                    event = Result(check.flight.id, reading)
-                case "answer" | "odd answer":
-                    event = Result(7, reading)
-                case _:
-                    event = Tick()
-            check, actions = checks.step(check, plan, event, now)
+class Walk:
+    """A check in a random walk, with what has to stay true whatever comes."""
+
+    def __init__(self, rule: str, plan: Plan) -> None:
+        self.rule, self.plan, self.now = rule, plan, 1000.0
+        self.check = self.saved = checks.new(rule)
+        self.last_probe = 0
+        self.attached = False
+
+    def event(self, what: str, reading: Reading) -> Event:
+        match what:
+            case "attach":
+                return Attached(0.5)
+            case "detach":
+                return Detached()
+            case "start":
+                return Started()
+            case "end":
+                return Ending()
+            case "snooze":
+                return Snooze(self.now + 30)
+            case "wake":
+                return Snooze(None)
+            case "answer" if self.check.flight:
+                return Result(self.check.flight.id, reading)
+            case "answer" | "odd answer":
+                return Result(7, reading)
+        return Tick()
+
+    def restart(self) -> None:
+        before = self.check
+        self.check = checks.restored(journalled(self.saved, self.rule), self.now)
+        self.attached = False
+        # The old verdict stands, whenever the process died: nothing was told that is not journalled.
+        assert (self.check.rule, self.check.message) == (before.rule, before.message)
+        assert (self.check.failures, self.check.transients) == (before.failures, before.transients)
+
+    def go(self, what: str, reading: Reading) -> None:
+        before, event = self.check, self.event(what, reading)
+        if what in ("attach", "detach"):
+            self.attached = what == "attach"
+        self.check, actions = checks.step(before, self.plan, event, self.now)
+        told = False
         for action in actions:
             match action:
                 case Save():
-                    saved = check
+                    assert not told
+                    self.saved = self.check
                 case SendProbe(probe_id):
-                    assert attached
-                    assert not before.flight or before.flight.id != probe_id
-                    assert probe_id > last_probe
-                    last_probe = probe_id
+                    assert self.attached
+                    assert before.flight is None
+                    assert probe_id > self.last_probe
+                    assert before.snoozed_until is None or before.snoozed_until <= self.now or what == "wake"
+                    self.last_probe = probe_id
                 case SendVerdict():
-                    assert saved.rule == check.rule
-                    assert check.version >= last_version
-                    assert check.version > 0
-                    last_version = check.version
-        under_way = check.flight is not None
-        assert not (under_way and check.due is not None)
-        assert check.elapsed >= before.elapsed or what == "restart"
+                    told = True
+                    assert self.saved.rule == self.check.rule
+        assert told == (self.check.rule.told != before.rule.told)
+        self.see(before, what, reading)
+
+    def see(self, before: Check, what: str, reading: Reading) -> None:
+        check = self.check
+        assert check.flight is None or check.due is None
+        assert check.elapsed >= before.elapsed
         # Latches.
         assert check.rule.passed or not before.rule.passed
         assert check.rule.dead or not before.rule.dead
-        # Only a counted result of the probe under way changes an opinion.
-        if check.rule != before.rule:
+        # Only a counted result of the probe under way changes an opinion, or attempts that are spent.
+        if check.rule != before.rule and not (self.rule == "aurora-attempts" and check.rule.dead):
             assert what == "answer"
-            assert reading.meaning is not Meaning.TRANSIENT
-        # Whoever is probed is waited for or has a time for the next probe.
-        if attached and check.phase is Phase.PROBING and plan.timeout:
-            assert checks.wake_at(check, plan) is not None
+            assert reading.counts
+        # Whoever is probed is waited for or has a time for the next probe; nobody else is.
+        wake = checks.wake_at(check)
+        if self.attached and check.phase is Phase.PROBING:
+            assert wake is not None or (check.flight is not None and not self.plan.timeout)
+        else:
+            assert wake is None
+            assert check.flight is None
+        if check.gap is not None:
+            assert check.phase is Phase.PROBING
+            assert before.gap is None or check.gap.since == before.gap.since
+            assert check.gap.since <= self.now
+
+
+@settings(max_examples=examples(500), deadline=None)
+@given(RULES, PLANS, STEPS)
+def test_invariants(rule: str, plan: Plan, steps: list[tuple[str, Reading, float]]) -> None:
+    walk = Walk(rule, plan)
+    for what, reading, delay in steps:
+        walk.now += delay
+        if what == "tick":
+            walk.now = max(walk.now, checks.wake_at(walk.check) or walk.now)
+        if what == "restart":
+            walk.restart()
+        elif what != "attach" or not walk.attached:
+            walk.go(what, reading)
 
 
 class Machine:
     """One check with a clock and the last record of its journal."""
 
-    def __init__(self, plan: Plan, jitter: float) -> None:
-        self.plan, self.jitter, self.now = plan, jitter, 1000.0
-        self.check = checks.new("aurora-time")
-        self.record = encode_state(self.check)
+    def __init__(self, plan: Plan, spread: float) -> None:
+        self.plan, self.spread, self.now = plan, spread, 1000.0
+        self.check = self.saved = checks.new("aurora-time")
 
     def do(self, event: Event, after: float = 0.0) -> None:
         self.now += after
         self.check, actions = checks.step(self.check, self.plan, event, self.now)
-        if Save() in actions:
-            self.record = encode_state(self.check)
+        if any(isinstance(action, Save) for action in actions):
+            self.saved = self.check
 
-    def answer(self, reading: Reading, after: float) -> None:
+    def answer(self, meaning: Meaning, after: float) -> None:
         assert self.check.flight is not None
-        self.do(Result(self.check.flight.id, reading), after)
+        self.do(Result(self.check.flight.id, BY_MEANING[meaning]), after)
 
     def until_probe(self, late: float) -> None:
-        wake = checks.wake_at(self.check, self.plan)
+        wake = checks.wake_at(self.check)
         assert wake is not None
         self.do(Tick(), max(wake - self.now, 0) + late)
+        if self.check.flight is None:
+            # So late that it is put off, once.
+            assert late
+            wake = checks.wake_at(self.check)
+            assert wake is not None
+            self.do(Tick(), wake - self.now)
         assert self.check.flight is not None
 
     def away(self, after: float) -> None:
         self.do(Detached(), after)
-        self.do(Attached(self.jitter), 500)
+        self.do(Attached(self.spread), 500)
 
     def restart(self) -> None:
-        self.check = decode_state("aurora-time", self.record)
-        self.do(Attached(self.jitter), 300)
+        self.check = checks.restored(journalled(self.saved, "aurora-time"), self.now)
+        self.do(Attached(self.spread), 300)
 
 
 ATTEMPTS = st.lists(
     st.tuples(
-        st.sampled_from(["success", "failure", "transient", "lost link", "restart", "lost link before", "late"]),
+        st.sampled_from(
+            [
+                "success",
+                "failure",
+                "transient",
+                "file",
+                "lost link",
+                "restart",
+                "lost link before",
+                "late",
+                "snoozed before",
+            ]
+        ),
         st.sampled_from([0.0, 0.25, 4.0]),
     ),
     max_size=30,
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(ATTEMPTS, st.floats(0, 1))
-def test_the_initial_interval_runs_only_while_probes_can_be_made(
-    attempts: list[tuple[str, float]], jitter: float
+def test_the_initial_interval_runs_in_probes_that_count_and_in_undisturbed_waits(
+    attempts: list[tuple[str, float]], spread: float
 ) -> None:
     """By addition: each counted check adds its own time and, if nothing disturbed it, the whole interval before it."""
-    machine = Machine(Plan(Limits(1e9, 10, 0, 10**6), 60), jitter)
-    machine.do(Attached(jitter))
+    machine = Machine(Plan(Limits(1e9, 10, 0, 10**6), 60), spread)
+    machine.do(Attached(spread))
     machine.do(Started())
-    used, recorded, wait = 0.0, 0.0, 0.0
+    used, wait = 0.0, 0.0
     for what, took in attempts:
         if machine.check.flight is None:
             if what == "lost link before":
                 machine.away(after=0.25)
+            if what == "snoozed before":
+                machine.do(Snooze(machine.now + 60), after=0.25)
+                used += min(wait, 0.25)
+                wait = 0.0
             if machine.check.flight is None:
                 machine.until_probe(late=77.0 if what == "late" else 0.0)
         used += wait
         wait = 0.0
         match what:
-            case "transient":
-                machine.answer(READINGS[2], took)
+            case "transient" | "file":
+                machine.answer(Meaning.TRANSIENT if what == "transient" else Meaning.SNOOZED, took)
             case "lost link":
                 machine.away(after=took)
             case "restart":
                 machine.now += took
                 machine.restart()
-                used = recorded
             case _:
-                machine.answer(READINGS[what == "failure"], took)
+                machine.answer(Meaning.FAILURE if what == "failure" else Meaning.SUCCESS, took)
                 used += took
-                recorded, wait = used, 10.0
+                wait = 10.0
         assert abs(machine.check.elapsed - used) < 1e-6

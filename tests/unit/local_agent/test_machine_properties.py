@@ -15,6 +15,7 @@ from services.local_agent.core.evolve import apply
 from services.local_agent.core.model import TERMINAL_STATES, AgentState, ExecutorState
 from services.local_agent.core.phase import Phase
 from services.local_agent.core.tasks import OrderRefused
+from tests.effort import examples
 from tests.unit.local_agent.desk import EXECUTOR, FRAMEWORK, NOW, Desk
 
 TASKS = st.sampled_from(["t1", "t2", "t3"])
@@ -230,5 +231,5 @@ def _without_streams(state: AgentState) -> AgentState:
     return plain
 
 
-AnyLife.TestCase.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+AnyLife.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=25, deadline=None)
 TestAnyLife = AnyLife.TestCase

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mesos.v1 import mesos_pb2
-from services.reporter.chain import HEALTH_UPDATE_INTERVAL, TRANSITIONS, Chain, Framework, Stage, stage_of
-from services.reporter.mapping import TABLE, Situation, StatusWriter
+from services.reporter.chain import TRANSITIONS, Chain, Framework, Stage, stage_of
+from services.reporter.mapping import TABLE, Situation
+from services.reporter.updates import UPDATE_INTERVAL
+from services.reporter.writer import StatusWriter
 from trivet.link.v1 import link_pb2
 
 ACTIVE, CLEANING = link_pb2.TASK_PHASE_ACTIVE, link_pb2.TASK_PHASE_CLEANING
@@ -201,7 +203,7 @@ def test_health_changes_are_a_second_apart_and_wake_up_in_time() -> None:
     chain = running(now=100.0)
     chain.take_verdict(verdict(passed=True, healthy=False, version=2))
     assert all_steps(chain, 100.4) == []
-    assert chain.next_wakeup(100.4) == 100.0 + HEALTH_UPDATE_INTERVAL
+    assert chain.next_wakeup(100.4) == 100.0 + UPDATE_INTERVAL
     assert all_steps(chain, 101.0) == [S.TURNED_UNHEALTHY]
     assert chain.next_wakeup(101.0) is None
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from mesos.v1 import mesos_pb2
+from tests.effort import examples
 from tests.unit.reporter.desk import KEY, Request
 from tests.unit.reporter.driver_model import TERMINAL, DriverTask, hello
 from tests.unit.reporter.story import END_PHASES, Story
@@ -223,7 +224,7 @@ class Interleavings(Story):
 
 
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestInterleavings.settings = settings(max_examples=examples(200), stateful_step_count=60, deadline=None)
 
 
 @pytest.mark.parametrize("states", [["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]])

@@ -9,18 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesos.v1 import mesos_pb2
-from services.reporter.mapping import (
-    ALLOWED_REASONS,
-    MAX_MESSAGE_BYTES,
-    TABLE,
-    TERMINAL_PHASES,
-    TERMINAL_STATES,
-    Situation,
-    StatusWriter,
-    Wording,
-    end_of,
-    one_line,
-)
+from services.reporter.mapping import TABLE, TERMINAL_PHASES, TERMINAL_STATES, Situation, Wording, end_of
+from services.reporter.writer import ALLOWED_REASONS, MAX_MESSAGE_BYTES, StatusWriter, one_line
 from trivet.link.v1 import link_pb2
 
 PLAN, INVALID = link_pb2.END_CAUSE_PLAN, link_pb2.END_CAUSE_INVALID
@@ -48,10 +38,10 @@ def write(situation: Situation, detail: str = "", *, health_checked: bool = Fals
         (INVALID, FAILED, False, True, "TASK_ERROR", 14, None, "Task validation failed: said"),
         (OVERTIME, FAILED, False, True, "TASK_FAILED", 33, None, "said"),
         (OVERTIME, KILLED, True, False, "TASK_FAILED", 33, None, "said"),
-        (UNHEALTHY, FAILED, True, True, "TASK_FAILED", None, False, "Failed health check: said"),
-        (UNHEALTHY, KILLED, True, True, "TASK_FAILED", None, False, "Failed health check: said"),
+        (UNHEALTHY, FAILED, True, True, "TASK_FAILED", None, False, "Failed health check! said"),
+        (UNHEALTHY, KILLED, True, True, "TASK_KILLED", None, False, "Killed by failing health check: said"),
         (UNHEALTHY, KILLED, False, True, "TASK_KILLED", None, False, "Killed by failing health check: said"),
-        (UNHEALTHY, FAILED, False, True, "TASK_FAILED", None, False, "Failed health check: said"),
+        (UNHEALTHY, FAILED, False, True, "TASK_FAILED", None, False, "Failed health check! said"),
         (link_pb2.END_CAUSE_KILL, KILLED, False, True, "TASK_KILLED", None, None, "said"),
         (link_pb2.END_CAUSE_KILL, SUCCESS, False, True, "TASK_KILLED", None, None, "said"),
         (link_pb2.END_CAUSE_KILL, LOST, False, False, "TASK_KILLED", None, None, "said"),

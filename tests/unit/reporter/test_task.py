@@ -6,8 +6,8 @@ from mesos.v1 import mesos_pb2
 from services.common.keys import TaskKey
 from services.reporter import records as rec
 from services.reporter.chain import Stage
-from services.reporter.mapping import StatusWriter
 from services.reporter.task import KEEP_HEALTH_UPDATES, Entry, ReportedTask
+from services.reporter.writer import StatusWriter
 from tests.unit.reporter.driver_model import EXECUTOR
 from trivet.link.v1 import link_pb2
 from trivet.reporter.v1 import reporter_pb2
@@ -205,6 +205,7 @@ def test_a_task_that_flaps_for_ever_keeps_few_updates_and_counts_on() -> None:
     for turn in range(3 * KEEP_HEALTH_UPDATES):
         for entry in list(task.unanswered()):
             note(task, journal, task.answer(answer(entry.n)))
+            note(task, journal, task.acknowledged(reporter_pb2.Acknowledged(ref=ref(entry.n), uuid=b"u" * 16)))
         task.chain.take_verdict(link_pb2.Verdict(version=turn + 2, passed=True, healthy=turn % 2 == 1))
         assert len(propose(task, journal, 200.0 + 2 * turn)) == 1
         shorter = task.trim()

@@ -12,6 +12,7 @@ from services.runner.processes import Exit
 from services.runner.records import Cause, Moment, Record, SnapshotRecord
 from services.runner.service import clock
 from services.runner.tasks import next_wakeup
+from tests.effort import examples
 from tests.unit.runner.rig import Rig, in_loop
 from tests.unit.runner.test_task_properties import REQUESTS, STEPS, perform, specs
 from tests.unit.runner.world import KILL, World
@@ -47,7 +48,7 @@ def without_wall(records: list[Record]) -> list[Record]:
     return [record._replace(at=Moment(record.at.boot, 0.0)) for record in records]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(specs(), st.lists(st.tuples(STEPS, st.integers(0, 1000), REQUESTS), max_size=40), WALLS)
 def test_steps_of_the_wall_clock_change_no_decision_no_duration_and_no_version(
     spec: TaskSpec, steps: list[tuple[str, int, Request]], walls: list[float]

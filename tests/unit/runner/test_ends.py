@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from services.runner.budgets import Request
@@ -38,6 +40,14 @@ def test_the_cause_decides_whatever_the_processes_say(cause: Cause, phase: Phase
         world.end(Request(cause))
         world.settle(exit_)
         assert (world.state.phase, world.state.cause) == (phase, cause)
+
+
+@pytest.mark.parametrize("exit_", [DONE, Exit(code=1), Exit(signal=15)])
+def test_a_task_that_mesos_health_check_ends_was_killed(exit_: Exit) -> None:
+    world = running(dataclasses.replace(spec(A), health_kills=True))
+    world.end(Request(Cause.UNHEALTHY))
+    world.settle(exit_)
+    assert (world.state.phase, world.state.cause) == (Phase.KILLED, Cause.UNHEALTHY)
 
 
 def test_a_kill_before_anything_was_spawned_starts_nothing_not_even_finalizers() -> None:

@@ -18,6 +18,7 @@ from services.runner.records import Cause, Phase, RunRecord, decode, encode
 from services.runner.spec import ProcessSpec, TaskSpec
 from services.runner.state import State, apply, snapshot
 from services.runner.tasks import decide
+from tests.effort import examples
 from tests.unit.runner.world import World, facts, replayed
 
 
@@ -129,7 +130,7 @@ def perform(world: World, step: str, number: int, request: Request) -> None:
         getattr(world, step)()
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(specs(), st.lists(st.tuples(STEPS, st.integers(0, 1000), REQUESTS), max_size=60))
 def test_whatever_happens_the_rules_hold(spec: TaskSpec, steps: list[tuple[str, int, Request]]) -> None:
     world = World(spec)
@@ -175,7 +176,7 @@ def check_verdict(world: World) -> None:
         assert state.regular.complete
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(specs(), st.lists(st.tuples(STEPS, st.integers(0, 1000), REQUESTS), max_size=40), st.integers(0, 400))
 def test_any_prefix_of_a_journal_is_a_task_that_can_go_on(
     spec: TaskSpec, steps: list[tuple[str, int, Request]], length: int
@@ -199,7 +200,7 @@ def test_any_prefix_of_a_journal_is_a_task_that_can_go_on(
     assert world.alive() == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(specs(), st.lists(st.tuples(STEPS, st.integers(0, 1000), REQUESTS), max_size=40))
 def test_a_compacted_journal_says_the_same(spec: TaskSpec, steps: list[tuple[str, int, Request]]) -> None:
     world = World(spec)
@@ -211,7 +212,7 @@ def test_a_compacted_journal_says_the_same(spec: TaskSpec, steps: list[tuple[str
     assert facts(state) == facts(world.state)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(specs(), st.lists(st.tuples(STEPS, st.integers(0, 1000), REQUESTS), max_size=40))
 def test_old_news_change_nothing(spec: TaskSpec, steps: list[tuple[str, int, Request]]) -> None:
     world = World(spec)
@@ -226,7 +227,7 @@ def test_old_news_change_nothing(spec: TaskSpec, steps: list[tuple[str, int, Req
     assert again.actions == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(specs(), st.lists(st.tuples(STEPS, st.integers(0, 1000), REQUESTS), max_size=40))
 def test_any_prefix_of_the_journal_gives_the_state_that_was(
     spec: TaskSpec, steps: list[tuple[str, int, Request]]

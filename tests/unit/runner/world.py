@@ -57,6 +57,7 @@ def facts(state: State) -> object:
         state.clean_until,
         state.end_at,
         (state.step, state.step_until, state.step_answered),
+        state.endings,
         state.started,
         state.forked,
         state.version,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mesos.v1 import mesos_pb2
-from services.common.task import InvalidTask, LoadedTask, load, parse_json, referenced_ports
+from services.common.task import InvalidTask, load, parse_json, referenced_ports
+from services.common.task.checks import CommandTarget
 
 PLACE: dict[str, Any] = {"role": "r", "cluster": "c", "environment": "e"}
 
@@ -31,13 +32,6 @@ def refusal(document: object, **ports: int) -> str:
     with pytest.raises(InvalidTask) as caught:
         load(info(document, **ports), hostname="host.example")
     return str(caught.value)
-
-
-def job(config: dict[str, Any] | None = None, **ports: int) -> LoadedTask:
-    document: dict[str, Any] = {"task": {"processes": [{"name": "a", "cmdline": ""}]}} | PLACE
-    if config is not None:
-        document["health_check_config"] = config
-    return load(info(document, **ports), hostname="h")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +120,7 @@ def test_the_shell_health_check_sees_every_variable() -> None:
     document = {"task": {"processes": [{"name": "a", "cmdline": ""}]}, "health_check_config": check, "announce": {}}
     health = load(info(document, http=80), hostname="h").health
     assert health is not None
-    assert health.health_checker.shell.shell_command == "nc -z h 80"
+    assert health.target == CommandTarget(("/bin/bash", "-c", "nc -z h 80"), text="nc -z h 80")
 
 
 def test_port_names_are_followed_and_assigned_ports_win() -> None:
@@ -181,47 +175,6 @@ def test_referenced_ports_are_those_that_somebody_must_assign() -> None:
     assert "x" in referenced_ports(parse_json(json.dumps(document))[0])
 
 
-def test_health_is_a_shell_check_or_a_port_named_health() -> None:
-    assert job().health is None
-    assert job(http=80).health is None
-    defaults = job(health=80).health
-    assert defaults is not None
-    assert (defaults.initial_interval_secs, defaults.health_checker.http.endpoint) == (15, "/health")
-    shell = load(
-        info(
-            {
-                "task": {"processes": [{"name": "a", "cmdline": ""}]},
-                "health_check_config": {"health_checker": {"http": {}, "shell": {"shell_command": "true"}}},
-            }
-        ),
-        hostname="h",
-    )
-    assert shell.health is not None
-    assert shell.health.health_checker.HasField("shell")
-
-
-def test_a_bare_task_has_no_health_check_unless_it_brings_one() -> None:
-    document: dict[str, Any] = {"processes": [{"name": "a", "cmdline": ""}]}
-    assert load(info(document, health=80), hostname="h").health is None
-    document["health_check_config"] = {}
-    loaded = load(info(document, health=80), hostname="h")
-    assert loaded.health is not None
-    assert not loaded.aurora
-
-
-def test_a_health_check_without_its_port_is_a_warning() -> None:
-    loaded = job({"interval_secs": 1})
-    assert loaded.health is None
-    assert loaded.warnings == ("health_check_config: no port is named `health`: there is no health check",)
-
-
-def test_zero_successes_are_taken_as_one() -> None:
-    loaded = job({"min_consecutive_successes": 0}, health=80)
-    assert loaded.health is not None
-    assert loaded.health.min_consecutive_successes == 1
-    assert loaded.warnings == ("health_check_config.min_consecutive_successes: 0 is taken as 1",)
-
-
 def test_the_user_is_the_tasks_else_the_role_else_the_executors_own() -> None:
     task: dict[str, Any] = {"processes": [{"name": "a", "cmdline": ""}]}
     assert load(info(task), hostname="h").user == ""
@@ -250,13 +203,6 @@ def test_the_kill_policy_gives_the_grace() -> None:
     task.kill_policy.grace_period.nanoseconds = -1
     with pytest.raises(InvalidTask, match=r"TaskInfo\.kill_policy\.grace_period: must not be negative"):
         load(task, hostname="h")
-
-
-def test_mesos_own_checks_are_warned_of() -> None:
-    task = info({"processes": [{"name": "a", "cmdline": ""}]})
-    task.health_check.type = mesos_pb2.HealthCheck.COMMAND
-    task.check.type = mesos_pb2.CheckInfo.TCP
-    assert load(task, hostname="h").warnings == ("TaskInfo.health_check: not acted on", "TaskInfo.check: not acted on")
 
 
 def test_a_task_info_without_data_is_refused() -> None:

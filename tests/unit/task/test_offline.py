@@ -156,3 +156,20 @@ def test_any_json_like_a_task_info_has_an_answer(document: object) -> None:
 @given(st.binary())
 def test_any_bytes_have_an_answer(data: bytes) -> None:
     assert examine(data, {}).violations
+
+
+@pytest.mark.parametrize(("value", "what"), [(-1, "negative"), (float("nan"), "finite")])
+def test_of_an_interval_that_is_a_violation_nothing_is_warned(value: float, what: str) -> None:
+    place = {"role": "r", "cluster": "c", "environment": "e"}
+    checker = {"tcp": {"port": 80}}
+    aurora = {"task": task(), "health_check_config": {"interval_secs": value, "health_checker": checker}, **place}
+    info = task_info(task())
+    info.health_check.type = mesos_pb2.HealthCheck.TCP
+    info.health_check.tcp.port = 80
+    info.health_check.interval_seconds = value
+    for data in (dumped(aurora), json_format.MessageToJson(info).encode()):
+        examined = examine(data, {})
+        assert examined.warnings == ()
+        (violation,) = examined.violations
+        assert "interval_sec" in violation
+        assert what in violation

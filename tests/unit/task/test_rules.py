@@ -107,13 +107,13 @@ def test_a_task_that_breaks_a_rule_is_named_with_its_place(task: dict[str, Any],
 @pytest.mark.parametrize(
     ("config", "violation"),
     [
-        ({"interval_secs": 0}, "interval_secs: must be more than 0 s, is 0.0"),
+        ({"interval_secs": -1}, "interval_secs: must not be negative, is -1.0"),
         ({"timeout_secs": -1}, "timeout_secs: must be more than 0 s, is -1.0"),
         ({"initial_interval_secs": -1}, "initial_interval_secs: must not be negative, is -1.0"),
         ({"max_consecutive_failures": -1}, "max_consecutive_failures: must not be negative, is -1"),
         ({"min_consecutive_successes": -1}, "min_consecutive_successes: must not be negative, is -1"),
         ({"interval_secs": 1e300}, "interval_secs: must not be more than 315360000 s, is 1e+300"),
-        ({"rule": "luck"}, 'rule: must be time, is "luck"'),
+        ({"rule": "luck"}, 'rule: must be time or attempts, is "luck"'),
         ({"health_checker": {"shell": {}}}, "health_checker.shell.shell_command: is required"),
         (
             {"health_checker": {"http": {"endpoint": "/ HTTP/1.1\r\nX: y"}}},

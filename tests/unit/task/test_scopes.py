@@ -9,6 +9,7 @@ import pytest
 
 from mesos.v1 import mesos_pb2
 from services.common.task import InvalidTask, LoadedTask, load
+from services.common.task.checks import CommandTarget
 from services.common.task.templates import MAX_GROWTH
 
 
@@ -80,7 +81,7 @@ def test_health_commands_and_orders_see_the_same() -> None:
     }
     got = loaded({"task": task, "role": "www", "health_check_config": check})
     assert got.health is not None
-    assert got.health.health_checker.shell.shell_command == "www 10.0 www"
+    assert got.health.target == CommandTarget(("/bin/bash", "-c", "www 10.0 www"), text="www 10.0 www")
     assert list(got.task.task.constraints[0].order) == ["n", "b"]
 
 
