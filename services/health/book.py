@@ -15,7 +15,7 @@ import grpc
 
 from services.common.keys import Executor, TaskKey
 from services.common.watch import Broadcast
-from services.health import checks, hearsay, interpret, model, shown, verdict
+from services.health import checks, choice, hearsay, interpret, model, shown, verdict
 from services.health.entry import Checked, Entry
 from services.health.history import Recorded
 from services.health.records import Header
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 # A task whose driver stays away is dropped; should it come back, it tells what it remembers.
 FORGET_AFTER = 3600.0
+# The same for one that is not probed any more: its driver has left, and its last word was lost.
+FORGET_STOPPED_AFTER = 60.0
 _SWEEP_EVERY = 600.0
 
 
@@ -280,7 +282,8 @@ class Book:
     def _sweep(self) -> None:
         now = self.clock()
         for entry in list(self._entries.values()):
-            if entry.session is None and now - entry.alone_since > FORGET_AFTER:
+            wait = FORGET_STOPPED_AFTER if choice.over(entry) else FORGET_AFTER
+            if entry.session is None and now - entry.alone_since > wait:
                 _LOG.info("the driver has not come back; its task is dropped", extra=_about(entry.key))
                 self._drop(entry)
         self._sweeper = self._schedule(_SWEEP_EVERY, self._sweep)

@@ -190,7 +190,8 @@ class Teller:
         else:
             for line in self._news(check):
                 print(line, flush=True)
-        if update.gone:
+        # The driver's last word may be lost: nothing more is heard of what is not probed and has no driver.
+        if update.gone or (check.phase == health_pb2.CHECK_PHASE_STOPPED and not check.attached):
             self._open.discard(check.kind)
         return not self._open
 

@@ -86,7 +86,7 @@ def test_all_checks_stand_in_a_table(health: HealthProcess, trivet: Tool, prober
         head, first, second, third = said.out.splitlines()
         assert head.split() == ["TASK", "KIND", "TYPE", "RULE", "STATE", "LAST", "RESULT", "NEXT", "EXECUTOR"]
         assert first.startswith("both      health  http  aurora-time  healthy ")
-        assert re.search(r"  success in \d+(\.\d)? ms, \d\.\ds ago  16m3\ds  e$", first)
+        assert re.search(r"  success in \d+(\.\d)? ms, \d\.\ds ago +16m3\ds  e$", first)
         assert second.startswith("both      check   tcp   check        connected ")
         assert third.startswith("starting  health  http  aurora-time  STARTING, 1 failure  failure in ")
         assert said.err == ""

@@ -302,6 +302,14 @@ def test_a_watch_of_two_checks_ends_with_both() -> None:
     assert teller.tell(update(whole().check, gone=True))
 
 
+def test_a_watch_ends_without_the_drivers_last_word(capsys: pytest.CaptureFixture[str]) -> None:
+    teller = Teller([whole()], as_json=True)
+    assert not teller.tell(update(check(PASSED, phase=pb.CHECK_PHASE_STOPPED, attached=True)))
+    assert not teller.tell(update(check(PASSED, phase=pb.CHECK_PHASE_PROBING, attached=False)))
+    assert teller.tell(update(check(PASSED, phase=pb.CHECK_PHASE_STOPPED, attached=False)))
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
 def test_the_page_of_a_watch_ages() -> None:
     picture = Picture()
     assert list(picture.lines(0.0, 0.0)) == ["no checks (`trivet ps` lists tasks without any, too)"]

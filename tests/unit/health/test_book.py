@@ -132,6 +132,18 @@ def test_a_driver_that_stays_away_for_an_hour_is_given_up(driver: DriverDouble) 
     assert journals(driver.world) == 0
 
 
+def test_a_task_that_was_ending_when_its_driver_left_is_given_up_at_the_next_look(driver: DriverDouble) -> None:
+    driver.launch()
+    driver.say(task_state=link_pb2.TaskState(key=driver.key().to_pb(), phase=link_pb2.TASK_PHASE_KILLED))
+    driver.world.run(700)
+    # Its driver is there.
+    assert len(driver.world.book.shown()) == 1
+    driver.detach()
+    driver.world.run(700)
+    assert driver.world.book.shown() == []
+    assert journals(driver.world) == 0
+
+
 def test_nothing_secret_is_logged_or_told(driver: DriverDouble, caplog: pytest.LogCaptureFixture) -> None:
     assert driver.session is not None
     driver.session.hello.token = b"TOPSECRET"
