@@ -258,7 +258,11 @@ class Book:
                     self._observe.probed(entry.checked[kind].spec)
             case model.SendVerdict() if entry.session is not None:
                 told = entry.verdict()
-                _LOG.info("verdict", extra=_about(entry.key, passed=told.passed, message=told.message))
+                opinion = told.passed, told.healthy if told.HasField("healthy") else None, told.dead
+                # One more failure, or another result of a check, is told and counted: a log of each would never end.
+                level = logging.DEBUG if opinion == entry.logged else logging.INFO
+                entry.logged = opinion
+                _LOG.log(level, "verdict", extra=_about(entry.key, passed=told.passed, message=told.message))
                 entry.session.send(health_pb2.AttachResponse(verdict=told))
 
     def _save(self, entry: Entry, kind: Kind, noted: model.Noted | None) -> None:

@@ -76,6 +76,8 @@ class Entry:
     checked: dict[Kind, Checked]
     alone_since: float
     session: Session[health_pb2.AttachResponse] | None = None
+    logged: tuple[bool, bool | None, bool] | None = None
+    """`passed`, `healthy` and `dead` of the verdict that was logged last."""
     plans: dict[Kind, Plan] = field(init=False)
     histories: dict[Kind, History] = field(init=False)
 

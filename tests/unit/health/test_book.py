@@ -144,6 +144,20 @@ def test_a_task_that_was_ending_when_its_driver_left_is_given_up_at_the_next_loo
     assert journals(driver.world) == 0
 
 
+def test_a_verdict_is_logged_when_the_opinion_changes_and_not_for_each_failure(
+    driver: DriverDouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    logged = []
+    (probe,) = driver.launch(task_info({"max_consecutive_failures": 9, "initial_interval_secs": 5}, {"health": 31001}))
+    for body in (b"ok", b"no", b"no", b"no", b"ok"):
+        driver.answer(probe.probe, body=body)
+        driver.world.run(10)
+        (probe,) = driver.listen()
+        logged.append(sum(record.message == "verdict" for record in caplog.records))
+    assert logged == [1, 2, 2, 2, 3]
+
+
 def test_nothing_secret_is_logged_or_told(driver: DriverDouble, caplog: pytest.LogCaptureFixture) -> None:
     assert driver.session is not None
     driver.session.hello.token = b"TOPSECRET"
