@@ -15,6 +15,7 @@ from executor_shim.coordinator.hands import Hands
 from executor_shim.coordinator.poller import Poller
 from executor_shim.coordinator.probing import Probes
 from executor_shim.coordinator.pumps import Pumps
+from executor_shim.coordinator.reaper import Reaper
 from executor_shim.coordinator.slayer import Slayer
 
 TYPE_CHECKING = False
@@ -64,12 +65,18 @@ class Coordinator:
             self._pumps,
             self._link.tell,
             self._refuses,
+            self._slayer.orphaned,
+        )
+        self._reaper = Reaper(
+            self._hands,
+            self._family,
+            self._pumps,
             self._slayer.in_grace,
             self._slayer.orphaned,
             self._probes.ended,
             self._emptied,
         )
-        self._slayer.hands = self._hands
+        self._slayer.hands, self._slayer.reaper = self._hands, self._reaper
         self._boot_id = linux.boot_id()
         self._beat_at = 0.0
         self._beats = 0
@@ -91,7 +98,7 @@ class Coordinator:
             "end": self._on_end,
         }
         self._link.attach(driver_pid, sock, self._now)
-        self._hands.driver = driver_pid
+        self._reaper.driver = driver_pid
         # Signals that came before the handlers were there.
         self._guard(self._reap)
         gc.collect()
@@ -134,10 +141,10 @@ class Coordinator:
     def _due(self) -> float:
         parts = (self._link, self._hands, self._slayer, self._probes, self._pumps, self._ending)
         due = min(self._beat_at, *(part.due() for part in parts))
-        return max(0.0 if self._hands.unfinished else due, self._pause_until)
+        return max(0.0 if self._reaper.unfinished else due, self._pause_until)
 
     def _tick_reap(self) -> None:
-        if self._hands.unfinished:
+        if self._reaper.unfinished:
             self._reap()
 
     def _tick_beat(self) -> None:
@@ -160,7 +167,7 @@ class Coordinator:
         if not self._ending.ending:
             started = self._link.tick(self._now)
             if started:
-                self._hands.driver = started
+                self._reaper.driver = started
 
     def _check_end(self) -> int | None:
         if not self._ending.begun:
@@ -225,13 +232,13 @@ class Coordinator:
         return self._slayer.refuses(task, self._now)
 
     def _flushed(self, run: Run) -> None:
-        self._hands.flushed(run)
+        self._reaper.flushed(run)
 
     def _emptied(self, task: str, *, told: bool) -> None:
         self._slayer.emptied(task, self._now, told=told)
 
     def _reap(self) -> None:
-        gone = self._hands.reap()
+        gone = self._reaper.reap()
         if gone is None:
             return
         pid, code, number = gone

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from executor_shim.coordinator.family import Family
     from executor_shim.coordinator.hands import Hands
+    from executor_shim.coordinator.reaper import Reaper
     from executor_shim.coordinator.wire import Message
 
 STRAYS = ""
@@ -25,8 +26,9 @@ class Slayer:
     """Ends tasks, politely or not."""
 
     def __init__(self, family: Family, tell: Callable[[Message], None]) -> None:
-        """Wire up; `hands` must be set before use."""
+        """Wire up; `hands` and `reaper` must be set before use."""
         self.hands: Hands
+        self.reaper: Reaper
         self._family = family
         self._tell = tell
         self._kills = Kills()
@@ -115,7 +117,7 @@ class Slayer:
             for each in self._inhabited() if task == ALL else (task,):
                 self._kills.kill(each, now)
         while due := self._kills.take_due(now):
-            self.hands.look_for_orphans()
+            self.reaper.look_for_orphans()
             procs = tree.snapshot()
             for task, action in due:
                 self._carry_out(task, action, procs, now)
@@ -148,7 +150,7 @@ class Slayer:
             procs,
             os.getpid(),
             owned=lambda top: top in children and children[top].task == key,
-            excluded=self.hands.helpers(),
+            excluded=self.reaper.helpers(),
             pinned_sids=self._family.leaders(key),
             markers=markers,
             foreign=task.foreign if task is not None else {},

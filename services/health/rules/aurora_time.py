@@ -11,7 +11,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.health.rules.base import Interpreted
+from services.health.rules.aurora import Aurora, failing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +80,7 @@ TRANSITIONS: Mapping[tuple[Stage, Timing, Count], Stage] = {
 
 
 @dataclass(frozen=True, slots=True)
-class State(Interpreted):
+class State(Aurora):
     """See `RuleState`."""
 
     stage: Stage = Stage.WARMING
@@ -93,16 +93,6 @@ class State(Interpreted):
     def dead(self) -> bool:
         """See `RuleState`."""
         return self.stage is Stage.DEAD
-
-    @property
-    def reports(self) -> int:
-        """Always 0: Aurora hears of a change of `healthy` only."""
-        return 0
-
-    @property
-    def told(self) -> tuple[object, ...]:
-        """See `RuleState`. The row of successes of a task that has passed grows with every probe: no news."""
-        return self.passed, self.healthy, self.dead, self.failures, 0 if self.passed else self.successes
 
     def count(self, limits: Limits, reading: Reading, elapsed: float) -> State:
         """See `RuleState`."""
@@ -134,8 +124,7 @@ class State(Interpreted):
             case Stage.WARMING, _:
                 return f"{detail} ({self.successes} in a row, {limits.min_successes} needed)"
             case _ if not success:
-                failures = "1 failure" if self.failures == 1 else f"{self.failures} failures"
-                return f"{detail} ({failures} in a row, {limits.max_failures} allowed)"
+                return failing(detail, self.failures, limits.max_failures)
         return detail
 
     def adopt(self, memory: Memory) -> State:

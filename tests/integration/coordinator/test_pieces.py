@@ -18,13 +18,16 @@ from executor_shim.coordinator.hands import Hands
 from executor_shim.coordinator.poller import Poller
 from executor_shim.coordinator.probing import Probes
 from executor_shim.coordinator.pumps import Pumps
+from executor_shim.coordinator.reaper import Reaper
 from executor_shim.coordinator.wire import encode
 told = []
 family, poller = Family(), Poller()
 probes = Probes(family, poller, told.append, lambda task: False)
 no = lambda task: False
 pumps = Pumps(poller, lambda run: None, print)
-hands = Hands(family, poller, pumps, told.append, no, no, lambda task, pid: None, probes.ended, lambda task, told: None)
+orphaned = lambda task, pid: None
+hands = Hands(family, poller, pumps, told.append, no, orphaned)
+reaper = Reaper(hands, family, pumps, no, orphaned, probes.ended, lambda task, told: None)
 common = {"task": "t", "env": {}, "cwd": b"", "user": "", "sandbox": sys.argv[1].encode()}
 run = {**common, "process": "p", "run": 0, "stdout": b"", "stderr": b"", "profile": b""}
 """
@@ -42,7 +45,7 @@ def test_status_that_somebody_else_took_is_called_lost_and_never_success(tmp_pat
     script = """
 hands.start({**run, "argv": [b"/bin/true"]}, 0.0)
 os.waitpid(hands.tasks["t"].runs["p", 0].pid, 0)
-hands.reap()
+reaper.reap()
 last = told[-1]["run"]
 print(json.dumps([last["state"], last["code"], last["signal"], last["error"]]))
 """
@@ -53,7 +56,7 @@ def test_exit_that_is_seen_before_the_exec_still_comes_after_it(tmp_path: Path) 
     script = """
 hands.start({**run, "argv": [b"/bin/sh", b"-c", b"exit 3"]}, 0.0)
 os.waitid(os.P_PID, hands.tasks["t"].runs["p", 0].pid, os.WEXITED | os.WNOWAIT)
-hands.reap()
+reaper.reap()
 print(json.dumps([(event["run"]["state"], event["run"]["code"], event["run"]["ticks"] > 0) for event in told]))
 """
     assert with_parts(tmp_path, script) == [["running", None, True], ["exited", 3, True]]
@@ -78,7 +81,7 @@ def test_output_that_was_not_read_before_the_exit_is_in_the_answer(tmp_path: Pat
     script = """
 probes.start({**common, "id": "i", "timeout": 9, "argv": [b"/bin/sh", b"-c", b"echo all of it"]}, 0.0)
 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-hands.reap()
+reaper.reap()
 print(json.dumps([told[-1]["output"], told[-1]["code"]]))
 """
     assert with_parts(tmp_path, script) == ["all of it\n", 0]

@@ -29,7 +29,7 @@ def test_a_run_is_stopped_before_and_after_it_has_made_its_session(own_session: 
     def never(*_: object) -> Any:
         raise AssertionError("not part of a stop")
 
-    hands = Hands(Family(), nothing, nothing, told.append, never, never, never, never, never)
+    hands = Hands(Family(), nothing, nothing, told.append, never, never)
     script = 'trap "" TERM; echo; read x'
     process = subprocess.Popen(
         ["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=own_session

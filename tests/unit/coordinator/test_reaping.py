@@ -17,6 +17,7 @@ from executor_shim.coordinator.hands import LOST, Hands
 from executor_shim.coordinator.logfile import LogRules
 from executor_shim.coordinator.poller import Poller
 from executor_shim.coordinator.pumps import Pumps
+from executor_shim.coordinator.reaper import Reaper
 from executor_shim.coordinator.runs import EXITED, FORKED, RUNNING, Run
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ class Bench:
             self.pumps,
             self._tell,
             lambda _task: False,
+            lambda _task, _pid: None,
+        )
+        self.reaper = Reaper(
+            self.hands,
+            self.family,
+            self.pumps,
             lambda _task: False,
             lambda _task, _pid: None,
             lambda _probe: None,
@@ -49,7 +56,7 @@ class Bench:
         )
 
     def _flushed(self, run: Run) -> None:
-        self.hands.flushed(run)
+        self.reaper.flushed(run)
 
     def _fail(self) -> None:
         if self.failures:
@@ -127,14 +134,14 @@ def test_exits_of_runs_and_driver_outlive_a_look_that_fails(monkeypatch: pytest.
 
     def test(bench: Bench) -> None:
         bench.run(dead_child(7))
-        driver = bench.hands.driver = dead_child(3)
+        driver = bench.reaper.driver = dead_child(3)
         with pytest.raises(OSError, match="open files"):
-            bench.hands.reap()
-        assert bench.hands.unfinished
-        assert bench.hands.reap() == (driver, 3, 0)
+            bench.reaper.reap()
+        assert bench.reaper.unfinished
+        assert bench.reaper.reap() == (driver, 3, 0)
         assert (bench.told, bench.emptied) == ([("exited", 7, 0)], ["t"])
-        assert not bench.hands.unfinished
-        assert bench.hands.reap() is None
+        assert not bench.reaper.unfinished
+        assert bench.reaper.reap() is None
 
     alone(test)
 
@@ -144,18 +151,18 @@ def test_exits_are_told_again_when_telling_fails(failures: int) -> None:
     def test(bench: Bench) -> None:
         bench.run(dead_child(1), "a", "t")
         bench.run(dead_child(2), "b", "u")
-        driver = bench.hands.driver = dead_child(3)
+        driver = bench.reaper.driver = dead_child(3)
         bench.failures = failures
         ends = []
         for _ in range(failures):
             with pytest.raises(MemoryError):
-                ends.append(bench.hands.reap())
-            assert bench.hands.unfinished
-        ends.append(bench.hands.reap())
+                ends.append(bench.reaper.reap())
+            assert bench.reaper.unfinished
+        ends.append(bench.reaper.reap())
         assert ends == [(driver, 3, 0)]
         assert sorted(bench.told) == [("exited", 1, 0), ("exited", 2, 0)]
         assert sorted(bench.emptied) == ["t", "u"]
-        assert not bench.hands.unfinished
+        assert not bench.reaper.unfinished
 
     alone(test)
 
@@ -168,9 +175,9 @@ def test_an_exit_whose_output_cannot_be_asked_for_is_told_at_once(monkeypatch: p
         monkeypatch.setattr(bench.pumps, "flush", flush)
         bench.run(dead_child(7))
         with pytest.raises(MemoryError):
-            bench.hands.reap()
-        assert bench.hands.unfinished
-        bench.hands.reap()
+            bench.reaper.reap()
+        assert bench.reaper.unfinished
+        bench.reaper.reap()
         assert (bench.told, bench.emptied) == ([("exited", 7, 0)], ["t"])
 
     alone(test)
@@ -180,7 +187,7 @@ def test_a_run_whose_pipe_was_never_watched_still_ends() -> None:
     def test(bench: Bench) -> None:
         run = bench.run(dead_child(7))
         run.state = FORKED
-        bench.hands.reap()
+        bench.reaper.reap()
         assert (bench.told, run.state) == ([("exited", 7, 0)], EXITED)
 
     alone(test)
@@ -210,7 +217,7 @@ def test_a_pump_that_is_dead_and_not_reaped_holds_up_nobody() -> None:
         # As when it dies after the last look for ended children: that is its own signal's turn.
         bench.pumps.look_for_stopped(0.0)
         assert bench.pumps.pids == {pid}
-        bench.hands.reap()
+        bench.reaper.reap()
         assert not bench.pumps.pids
 
     alone(test)
@@ -244,13 +251,13 @@ def test_a_pump_whose_status_somebody_else_got_counts_as_dead() -> None:
 def test_children_whose_status_somebody_else_got_are_lost_but_told() -> None:
     def test(bench: Bench) -> None:
         run, driver = bench.run(dead_child(0)), dead_child(0)
-        bench.hands.driver = driver
+        bench.reaper.driver = driver
         os.waitpid(run.pid, 0)
         os.waitpid(driver, 0)
         # Found by a look that is not for reaping: it is told all the same.
-        bench.hands.look_for_orphans()
-        assert bench.hands.unfinished
-        assert bench.hands.reap() == (driver, -1, 0)
+        bench.reaper.look_for_orphans()
+        assert bench.reaper.unfinished
+        assert bench.reaper.reap() == (driver, -1, 0)
         assert (bench.told, run.error) == ([("exited", None, 0)], LOST)
         assert bench.emptied == ["t"]
 
@@ -259,10 +266,10 @@ def test_children_whose_status_somebody_else_got_are_lost_but_told() -> None:
 
 def test_of_a_driver_that_is_reaped_the_number_is_forgotten() -> None:
     def test(bench: Bench) -> None:
-        driver = bench.hands.driver = dead_child(5)
-        assert bench.hands.reap() == (driver, 5, 0)
-        assert bench.hands.driver == 0
+        driver = bench.reaper.driver = dead_child(5)
+        assert bench.reaper.reap() == (driver, 5, 0)
+        assert bench.reaper.driver == 0
         # A process that gets the same number is an orphan like any other.
-        assert driver not in bench.hands.helpers()
+        assert driver not in bench.reaper.helpers()
 
     alone(test)
