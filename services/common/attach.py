@@ -93,10 +93,6 @@ class AttachHub(Generic[In, Out]):
         self._sessions: dict[Executor, Session[Out]] = {}
         self._closing = False
 
-    def session_of(self, executor: Executor) -> Session[Out] | None:
-        """The executor's live stream."""
-        return self._sessions.get(executor)
-
     async def serve(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Body of the servicer's `Attach`: returns when the stream ends."""
         if self._closing:
